@@ -1,0 +1,67 @@
+//! Which functions each level of rights opens. The levels do not overlap, so that taking one away
+//! never takes part of another; `admin` is all of them.
+
+use crate::error::{Error, Result};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Validate,
+    Manage,
+    Admin,
+}
+
+const VALIDATE: &[&str] =
+    &["api_token_validate", "api_token_validate_hash", "api_token_touch", "api_token_events"];
+
+const MANAGE: &[&str] = &[
+    "api_token_create",
+    "api_token_refresh",
+    "api_token_refresh_by_id",
+    "api_token_invalidate",
+    "api_token_invalidate_by_id",
+    "api_token_invalidate_all",
+    "api_token_list",
+    "api_token_get",
+    "api_token_update",
+    "api_token_set_enabled",
+    "api_token_cleanup",
+    "api_token_import",
+];
+
+const ADMIN_ONLY: &[&str] = &["api_tokens_grant", "api_tokens_revoke"];
+
+impl Level {
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "validate" => Ok(Self::Validate),
+            "manage" => Ok(Self::Manage),
+            "vault" => Err(Error::Unsupported { argument: "level" }),
+            "admin" => Ok(Self::Admin),
+            _ => Err(Error::UnknownLevel),
+        }
+    }
+
+    /// Names of the functions, each unique in the extension's schema.
+    pub fn functions(self) -> Vec<&'static str> {
+        match self {
+            Self::Validate => VALIDATE.to_vec(),
+            Self::Manage => MANAGE.to_vec(),
+            Self::Admin => [VALIDATE, MANAGE, ADMIN_ONLY].concat(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_do_not_overlap() {
+        let mut all = Level::Admin.functions();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert_eq!(Level::parse("root"), Err(Error::UnknownLevel));
+    }
+}
