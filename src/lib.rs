@@ -1,1 +1,24 @@
-use pgrx::prelude::*; pgrx::pg_module_magic!();
+//! `api_tokens`: API tokens inside Postgres, as SQL functions over tables of their own.
+//!
+//! Read it top-down: `api` (the SQL surface: convert, decide, store, return) calls `store` (the
+//! only table access) and `api_tokens_logic` (the decisions, a crate without Postgres); both stand
+//! on `pg` (the server as Rust sees it, the only unsafe). Nothing leans the other way.
+
+#[cfg(not(panic = "unwind"))]
+compile_error!(
+    "a Postgres ERROR is carried through Rust by unwinding: build with panic = \"unwind\""
+);
+
+mod api;
+mod error;
+mod guc;
+mod pg;
+mod store;
+
+pgrx::pg_module_magic!(name, version);
+
+/// Called once per backend, when the library is loaded.
+#[pgrx::pg_guard]
+extern "C-unwind" fn _PG_init() {
+    guc::register();
+}

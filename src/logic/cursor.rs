@@ -60,7 +60,10 @@ impl Snapshot {
             }
             at_least = xid + 1;
         }
-        Ok(Self { text: text.to_owned(), xmin })
+        Ok(Self {
+            text: text.to_owned(),
+            xmin,
+        })
     }
 
     pub fn as_str(&self) -> &str {
@@ -70,7 +73,10 @@ impl Snapshot {
 
 fn parse_xid(digits: &str) -> Option<u64> {
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    plain.then(|| digits.parse().ok()).flatten().filter(|xid| *xid <= i64::MAX as u64)
+    plain
+        .then(|| digits.parse().ok())
+        .flatten()
+        .filter(|xid| *xid <= i64::MAX as u64)
 }
 
 impl Cursor {
@@ -79,7 +85,11 @@ impl Cursor {
         let [VERSION, seen_origin, seen, origin, horizon, event_id] = parts[..] else {
             return Err(MALFORMED);
         };
-        let seen = if seen.is_empty() { None } else { Some(Mark::parse(seen_origin, seen)?) };
+        let seen = if seen.is_empty() {
+            None
+        } else {
+            Some(Mark::parse(seen_origin, seen)?)
+        };
         Ok(Self {
             seen,
             horizon: Mark::parse(origin, horizon)?,
@@ -91,7 +101,10 @@ impl Cursor {
 impl Mark {
     fn parse(origin: &str, snapshot: &str) -> Result<Self> {
         let origin = origin.parse().map_err(|_| MALFORMED)?;
-        Ok(Self { origin, snapshot: Snapshot::parse(snapshot)? })
+        Ok(Self {
+            origin,
+            snapshot: Snapshot::parse(snapshot)?,
+        })
     }
 }
 
@@ -117,14 +130,22 @@ mod tests {
     use proptest::prelude::*;
 
     fn mark() -> impl Strategy<Value = Mark> {
-        (any::<i64>(), 1_u64..1000, prop::collection::btree_set(0_u64..50, 0..5)).prop_map(
-            |(origin, xmin, running)| {
-                let running: Vec<String> =
-                    running.iter().map(|step| (xmin + step).to_string()).collect();
-                let text = format!("{xmin}:{}:{}", xmin + 50, running.join(","));
-                Mark { origin, snapshot: Snapshot::parse(&text).expect("snapshot") }
-            },
+        (
+            any::<i64>(),
+            1_u64..1000,
+            prop::collection::btree_set(0_u64..50, 0..5),
         )
+            .prop_map(|(origin, xmin, running)| {
+                let running: Vec<String> = running
+                    .iter()
+                    .map(|step| (xmin + step).to_string())
+                    .collect();
+                let text = format!("{xmin}:{}:{}", xmin + 50, running.join(","));
+                Mark {
+                    origin,
+                    snapshot: Snapshot::parse(&text).expect("snapshot"),
+                }
+            })
     }
 
     proptest! {
@@ -145,8 +166,20 @@ mod tests {
 
     #[test]
     fn malformed_snapshots() {
-        for bad in ["", "1", "1:2", "0:1:", "2:1:", "1:2:2", "1:9:3,3", "1:9:4,3", "1:9:,", "1:9::",
-                    "+1:9:", "1:99999999999999999999:"] {
+        for bad in [
+            "",
+            "1",
+            "1:2",
+            "0:1:",
+            "2:1:",
+            "1:2:2",
+            "1:9:3,3",
+            "1:9:4,3",
+            "1:9:,",
+            "1:9::",
+            "+1:9:",
+            "1:99999999999999999999:",
+        ] {
             assert!(Snapshot::parse(bad).is_err(), "{bad}");
         }
         for good in ["1:1:", "1:9:1,3,8", "5:9:"] {

@@ -10,22 +10,46 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The argument is NULL and must not be.
-    Missing { argument: &'static str },
+    Missing {
+        argument: &'static str,
+    },
     /// A text is shorter or longer than its column takes; lengths in bytes.
-    Length { argument: &'static str, min: usize, max: usize, actual: usize },
+    Length {
+        argument: &'static str,
+        min: usize,
+        max: usize,
+        actual: usize,
+    },
     /// The value has the right type and the wrong form.
-    Malformed { argument: &'static str, expected: &'static str },
+    Malformed {
+        argument: &'static str,
+        expected: &'static str,
+    },
     /// More elements than a token may carry.
-    TooMany { argument: &'static str, max: usize, actual: usize },
-    NotInFuture { argument: &'static str },
-    NotPositive { argument: &'static str },
-    Negative { argument: &'static str },
+    TooMany {
+        argument: &'static str,
+        max: usize,
+        actual: usize,
+    },
+    NotInFuture {
+        argument: &'static str,
+    },
+    NotPositive {
+        argument: &'static str,
+    },
+    Negative {
+        argument: &'static str,
+    },
     /// The argument is part of the contract, and what it asks for is not in this version.
-    Unsupported { argument: &'static str },
+    Unsupported {
+        argument: &'static str,
+    },
     /// `changes` of `api_token_update` is no JSON object.
     ChangesNotObject,
     /// A key of `changes` that no token has; shown only if it looks like a column's name.
-    UnknownKey { key: Option<String> },
+    UnknownKey {
+        key: Option<String>,
+    },
     /// `max_expires_at` is a hard end: once set it stays.
     HardEndFixed,
     /// The token's own hash was given for a display text, or the hash of nothing.
@@ -73,10 +97,12 @@ impl Error {
 
     pub fn message(&self) -> Cow<'static, str> {
         match self {
-            Self::Missing { argument } => format!("argument \"{argument}\" must not be null").into(),
-            Self::Length { argument, min, max, .. } => {
-                format!("argument \"{argument}\" must be {min} to {max} bytes long").into()
+            Self::Missing { argument } => {
+                format!("argument \"{argument}\" must not be null").into()
             }
+            Self::Length {
+                argument, min, max, ..
+            } => format!("argument \"{argument}\" must be {min} to {max} bytes long").into(),
             Self::Malformed { argument, .. } => {
                 format!("argument \"{argument}\" is malformed").into()
             }
@@ -148,14 +174,36 @@ mod tests {
     #[test]
     fn every_refusal_names_its_argument() {
         for error in [
-            Error::Missing { argument: "namespace" },
-            Error::Length { argument: "namespace", min: 1, max: 512, actual: 0 },
-            Error::Malformed { argument: "namespace", expected: "x" },
-            Error::NotInFuture { argument: "namespace" },
-            Error::NotPositive { argument: "namespace" },
-            Error::Negative { argument: "namespace" },
-            Error::Unsupported { argument: "namespace" },
-            Error::TooMany { argument: "namespace", max: 1, actual: 2 },
+            Error::Missing {
+                argument: "namespace",
+            },
+            Error::Length {
+                argument: "namespace",
+                min: 1,
+                max: 512,
+                actual: 0,
+            },
+            Error::Malformed {
+                argument: "namespace",
+                expected: "x",
+            },
+            Error::NotInFuture {
+                argument: "namespace",
+            },
+            Error::NotPositive {
+                argument: "namespace",
+            },
+            Error::Negative {
+                argument: "namespace",
+            },
+            Error::Unsupported {
+                argument: "namespace",
+            },
+            Error::TooMany {
+                argument: "namespace",
+                max: 1,
+                actual: 2,
+            },
         ] {
             assert!(error.message().contains("\"namespace\""), "{error:?}");
         }

@@ -66,7 +66,11 @@ impl Method {
     }
 
     pub fn invalidating() -> Vec<&'static str> {
-        Self::ALL.into_iter().filter(|method| method.invalidates()).map(Self::as_str).collect()
+        Self::ALL
+            .into_iter()
+            .filter(|method| method.invalidates())
+            .map(Self::as_str)
+            .collect()
     }
 }
 
@@ -92,7 +96,9 @@ impl Notice<'_> {
             ("replaced_by", self.replaced_by.as_deref().map(Value::from)),
             ("count", self.count.map(Value::from)),
         ];
-        let present = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let present = fields
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
         Value::Object(present.collect::<Map<_, _>>()).to_string()
     }
 }
@@ -103,7 +109,11 @@ mod tests {
 
     #[test]
     fn absent_keys_are_left_out() {
-        let notice = Notice { method: "invalidate", event_id: 7, ..Notice::default() };
+        let notice = Notice {
+            method: "invalidate",
+            event_id: 7,
+            ..Notice::default()
+        };
         assert_eq!(notice.to_json(), r#"{"event_id":7,"method":"invalidate"}"#);
     }
 

@@ -27,10 +27,18 @@ impl Prefix {
     pub fn parse(text: &str) -> Result<Self> {
         if text.is_empty() || text.len() > MAX_PREFIX_BYTES {
             let (max, actual) = (MAX_PREFIX_BYTES, text.len());
-            return Err(Error::Length { argument: "prefix", min: 1, max, actual });
+            return Err(Error::Length {
+                argument: "prefix",
+                min: 1,
+                max,
+                actual,
+            });
         }
         let words_ok = text.split('_').all(|word| {
-            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            !word.is_empty()
+                && word
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         });
         if !words_ok || !text.as_bytes()[0].is_ascii_lowercase() {
             return Err(Error::Malformed {
@@ -81,7 +89,10 @@ impl Token {
     pub fn display_prefix(&self) -> String {
         let token = &self.0;
         let secret_at = token.len() - SECRET_CHARS - CHECK_CHARS;
-        let (start, end) = (&token[..secret_at + SHOWN_CHARS], &token[token.len() - SHOWN_CHARS..]);
+        let (start, end) = (
+            &token[..secret_at + SHOWN_CHARS],
+            &token[token.len() - SHOWN_CHARS..],
+        );
         format!("{start}...{end}")
     }
 }
@@ -128,7 +139,12 @@ mod tests {
 
     fn counting() -> impl FnMut(&mut [u8]) {
         let mut next = 0_u8;
-        move |bytes| bytes.fill_with(|| { next = next.wrapping_add(37); next })
+        move |bytes| {
+            bytes.fill_with(|| {
+                next = next.wrapping_add(37);
+                next
+            })
+        }
     }
 
     #[test]
@@ -156,13 +172,24 @@ mod tests {
         let mut seen = [0_u32; 256];
         for _ in 0..62 * 4 {
             let token = Token::generate(&Prefix("a".into()), |bytes| {
-                bytes.fill_with(|| { next = next.wrapping_add(1); next })
+                bytes.fill_with(|| {
+                    next = next.wrapping_add(1);
+                    next
+                })
             });
-            token.0.as_bytes()[2..34].iter().for_each(|b| seen[usize::from(*b)] += 1);
+            token.0.as_bytes()[2..34]
+                .iter()
+                .for_each(|b| seen[usize::from(*b)] += 1);
         }
         let counts: Vec<u32> = seen.iter().copied().filter(|count| *count > 0).collect();
         assert_eq!(counts.len(), 62);
-        assert!(counts.iter().max().zip(counts.iter().min()).is_some_and(|(max, min)| max - min < 20));
+        assert!(
+            counts
+                .iter()
+                .max()
+                .zip(counts.iter().min())
+                .is_some_and(|(max, min)| max - min < 20)
+        );
     }
 
     #[test]
@@ -170,7 +197,17 @@ mod tests {
         for good in ["a", "sk", "sk_live", "a1_2b", "abcdefghijklmnopqrst"] {
             assert!(Prefix::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "SK", "1a", "_a", "a_", "a__b", "a-b", "ä", "abcdefghijklmnopqrstu"] {
+        for bad in [
+            "",
+            "SK",
+            "1a",
+            "_a",
+            "a_",
+            "a__b",
+            "a-b",
+            "ä",
+            "abcdefghijklmnopqrstu",
+        ] {
             assert!(Prefix::parse(bad).is_err(), "{bad}");
         }
     }

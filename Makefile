@@ -1,0 +1,58 @@
+# make run      build, start a throwaway cluster, walk through the features
+# make stop     end that cluster
+# make test     every test; the last line is "N passed, N failed"
+# make bench    measure, side by side with the query one would write by hand
+# make install  into the server of PG_CONFIG
+
+PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) pg_config)
+export PG_CONFIG
+
+PG_MAJOR = $(shell $(PG_CONFIG) --version 2>/dev/null | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
+BUILD_DIR = target/pg$(PG_MAJOR)
+LIBRARY = $(BUILD_DIR)/release/libapi_tokens.so
+VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" api_tokens.control)
+
+# pgrx then needs neither cargo-pgrx nor its home directory.
+CARGO_PGRX = env PGRX_PG_CONFIG_AS_ENV=1 PGRX_PG_CONFIG_PATH="$(shell command -v $(PG_CONFIG))" cargo
+FOR_SERVER = --no-default-features --features pg$(PG_MAJOR) --target-dir $(BUILD_DIR)
+
+.PHONY: all build deps install run stop test bench lint schema-check clean
+
+all: build
+
+deps:
+	@scripts/deps.sh
+
+build: deps
+	@echo "== building for Postgres $(PG_MAJOR) (the first time takes about two minutes)"
+	@$(CARGO_PGRX) build --release --locked --lib -p api_tokens $(FOR_SERVER)
+
+install: build
+	@echo "== installing into $$($(PG_CONFIG) --pkglibdir) and $$($(PG_CONFIG) --sharedir)/extension"
+	@install -d "$$($(PG_CONFIG) --pkglibdir)" "$$($(PG_CONFIG) --sharedir)/extension"
+	@install -m 755 $(LIBRARY) "$$($(PG_CONFIG) --pkglibdir)/.api_tokens.so.new"
+	@mv -f "$$($(PG_CONFIG) --pkglibdir)/.api_tokens.so.new" "$$($(PG_CONFIG) --pkglibdir)/api_tokens.so"
+	@install -m 644 api_tokens.control sql/api_tokens--*.sql "$$($(PG_CONFIG) --sharedir)/extension/"
+
+run: install
+	@scripts/run.sh
+
+stop:
+	@scripts/stop.sh
+
+test: install
+	@scripts/test.sh
+
+bench: install
+	@bench/run.sh
+
+lint: deps
+	cargo fmt --all --check
+	$(CARGO_PGRX) clippy --locked -p api_tokens $(FOR_SERVER) -- -D warnings
+	cargo clippy --locked --all-targets -p api_tokens_logic -p api_tokens_tests -- -D warnings
+
+schema-check: install
+	@scripts/schema-check.sh $(BUILD_DIR)
+
+clean: stop
+	rm -rf target

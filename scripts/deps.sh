@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Installs what the build and the tests need and this machine lacks: a Postgres server, its
+# headers, and libclang to read them. Quick when everything is there.
+set -eu
+cd "$(dirname "$0")/.."
+
+command -v cargo >/dev/null || { echo "error: Rust 1.95 or newer is needed (rustup.rs)" >&2; exit 1; }
+
+missing=
+has_headers() { h=$("$PG_CONFIG" --includedir-server 2>/dev/null) && [ -f "$h/postgres.h" ]; }
+has_server() { b=$("$PG_CONFIG" --bindir 2>/dev/null) && [ -x "$b/initdb" ]; }
+if ! has_headers || ! has_server; then missing="$missing postgresql-15 postgresql-server-dev-15"; fi
+ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 &&
+    ls -d /usr/lib/llvm-*/lib/clang/*/include >/dev/null 2>&1 || missing="$missing libclang-dev"
+command -v cc >/dev/null || missing="$missing gcc libc6-dev"
+[ -n "$missing" ] || exit 0
+
+echo "== installing Debian packages:$missing"
+if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
+command -v apt-get >/dev/null || { echo "error: please install:$missing" >&2; exit 1; }
+$sudo apt-get update -qq
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,64 @@
+# Shared by the scripts here and in bench/: where the server is, who runs it, how a throwaway
+# cluster is made. Sourced, with `set -eu` already on and the working directory at the root.
+
+PG_CONFIG=${PG_CONFIG:-pg_config}
+BIN=$("$PG_CONFIG" --bindir)
+PG_MAJOR=$("$BIN/postgres" --version 2>/dev/null | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
+SUPERUSER=postgres
+
+say() { printf '== %s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# Postgres refuses to run as root, so root hands over to the user postgres.
+as_server() {
+    if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
+}
+
+# A folder below target/ that the server's user can reach; a clone in /root is closed to it.
+server_dir() {
+    dir=$PWD/target/$1
+    mkdir -p "$dir"
+    if [ "$(id -u)" = 0 ] && ! as_server test -x "$PWD/target"; then
+        dir=/var/tmp/api_tokens-$(printf '%s' "$PWD" | cksum | cut -d' ' -f1)-$1
+        mkdir -p "$dir"
+    fi
+    [ "$(id -u)" != 0 ] || chown postgres "$dir"
+    printf '%s' "$dir"
+}
+
+# Sockets have their own short folder: their path may have 107 bytes at most.
+socket_dir() {
+    dir=/tmp/.api_tokens-$(printf '%s' "$1" | cksum | cut -d' ' -f1)
+    mkdir -p "$dir"
+    [ "$(id -u)" != 0 ] || chown postgres "$dir"
+    printf '%s' "$dir"
+}
+
+is_running() { [ -d "$1/data" ] && as_server "$BIN/pg_ctl" -D "$1/data" status >/dev/null 2>&1; }
+
+# start_cluster DIR [name=value ...]: makes the cluster if there is none, and starts it.
+start_cluster() {
+    cluster=$1
+    shift
+    socket=$(socket_dir "$cluster")
+    if [ -f "$cluster/data/PG_VERSION" ] && [ "$(cat "$cluster/data/PG_VERSION")" != "$PG_MAJOR" ]; then
+        stop_cluster "$cluster"
+        rm -rf "$cluster/data"
+    fi
+    if [ ! -f "$cluster/data/PG_VERSION" ]; then
+        rm -rf "$cluster/data"
+        as_server "$BIN/initdb" -D "$cluster/data" -U "$SUPERUSER" -A trust -E UTF8 --no-locale \
+            --no-sync >"$cluster.initdb.log" 2>&1 || { cat "$cluster.initdb.log" >&2; die "initdb failed"; }
+    fi
+    is_running "$cluster" && return 0
+    options="-c listen_addresses='' -c unix_socket_directories='$socket' -c max_connections=200"
+    for option in "$@"; do options="$options -c $option"; done
+    as_server "$BIN/pg_ctl" -D "$cluster/data" -l "$cluster/server.log" -w -o "$options" start \
+        >/dev/null || { tail -20 "$cluster/server.log" >&2; die "the server did not start"; }
+}
+
+stop_cluster() {
+    if is_running "$1"; then
+        as_server "$BIN/pg_ctl" -D "$1/data" -m fast -w stop >/dev/null
+    fi
+}

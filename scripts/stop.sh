@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Ends the cluster that `make run` left up, and removes it.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+cluster=$(server_dir cluster)
+stop_cluster "$cluster"
+rm -rf "$cluster/data" "$(socket_dir "$cluster")"
+say "the throwaway cluster is gone"

@@ -1,0 +1,98 @@
+//! Catching up: what a cache missed while it was not listening.
+
+use super::Answer;
+use crate::error::Result;
+use crate::pg::role;
+use crate::store::events::{self, Filter, Read};
+use crate::store::rights;
+use api_tokens_logic::cursor::Cursor;
+use api_tokens_logic::event::Method;
+use api_tokens_logic::{Error, input};
+use pgrx::datum::{JsonB, TimestampWithTimeZone};
+use pgrx::iter::TableIterator;
+use pgrx::{Uuid, name, pg_extern};
+
+type Rows = TableIterator<
+    'static,
+    (
+        name!(cursor, String),
+        name!(event_id, i64),
+        name!(at, Option<TimestampWithTimeZone>),
+        name!(method, Option<String>),
+        name!(namespace, Option<String>),
+        name!(token_id, Option<Uuid>),
+        name!(count, Option<i64>),
+        name!(actor, Option<String>),
+        name!(detail, Option<JsonB>),
+    ),
+>;
+
+/// Not SECURITY DEFINER: how much is shown depends on who asks.
+#[pg_extern(volatile, parallel_unsafe)]
+fn api_token_events(
+    after_cursor: Option<&str>,
+    namespace: Option<&str>,
+    max_rows: Option<i32>,
+) -> Answer<
+    TableIterator<
+        'static,
+        (
+            name!(cursor, String),
+            name!(event_id, i64),
+            name!(at, Option<TimestampWithTimeZone>),
+            name!(method, Option<String>),
+            name!(namespace, Option<String>),
+            name!(token_id, Option<Uuid>),
+            name!(count, Option<i64>),
+            name!(actor, Option<String>),
+            name!(detail, Option<JsonB>),
+        ),
+    >,
+> {
+    let found = read(after_cursor, namespace, max_rows)?;
+    let rows: Rows = TableIterator::new(found.into_iter().map(|event| {
+        let Read {
+            cursor,
+            event_id,
+            at,
+            method,
+            namespace,
+            token_id,
+            count,
+            actor,
+            detail,
+        } = event;
+        (
+            cursor.to_string(),
+            event_id,
+            at,
+            method,
+            namespace,
+            token_id,
+            count,
+            actor,
+            detail,
+        )
+    }));
+    Ok(rows)
+}
+
+fn read(after: Option<&str>, namespace: Option<&str>, max_rows: Option<i32>) -> Result<Vec<Read>> {
+    let after = after.map(Cursor::parse).transpose()?;
+    let max_rows = input::row_limit("max_rows", max_rows.map(i64::from))?;
+    let max_rows = max_rows.ok_or(Error::Missing {
+        argument: "max_rows",
+    })?;
+    let caller = role::current();
+    role::as_owner_of(c"api_tokens", c"events", || {
+        let methods = (!rights::may_manage(caller)?).then(Method::invalidating);
+        events::read(
+            after.as_ref(),
+            &Filter {
+                namespace,
+                methods,
+                max_rows,
+            },
+        )
+    })
+}

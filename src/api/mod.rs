@@ -1,0 +1,15 @@
+//! The SQL surface. One function is one use case, read top-down: convert the arguments, decide,
+//! store, return. Names, defaults, rights and comments are in `sql/api_tokens--<version>.sql`.
+
+mod cleanup;
+mod create;
+mod events;
+mod invalidate;
+mod listing;
+mod refresh;
+mod rights;
+mod update;
+mod validate;
+
+/// What every function returns: only this error type carries its SQLSTATE to Postgres.
+type Answer<T> = Result<T, pgrx::pg_sys::panic::ErrorReport>;

@@ -1,0 +1,181 @@
+//! Rotation: a new token in the place of an old one.
+
+use super::Answer;
+use super::create::{digest_of_new, new_id};
+use super::validate::digest_of;
+use crate::error::Result;
+use crate::guc::{self, OnReuse};
+use crate::pg::argument::{IntervalValue, TokenText};
+use crate::pg::datum::timestamp;
+use crate::pg::record::{Record, Shape, value};
+use crate::pg::{clock, random, transaction};
+use crate::store::events::{self, Event};
+use crate::store::revocation;
+use crate::store::token::HeldToken;
+use crate::store::tokens::{self, Handle, Heir};
+use api_tokens_logic::event::Method;
+use api_tokens_logic::input;
+use api_tokens_logic::rotation::{self, Retirement, Rotation, Terms};
+use api_tokens_logic::time::Timestamp;
+use api_tokens_logic::token::{Prefix, Token};
+use api_tokens_logic::verdict::Reason;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::{Uuid, pg_extern, pg_sys};
+
+thread_local! {
+    static REFRESHED: Shape = const { Shape::new(&[
+        (c"ok", pg_sys::BOOLOID),
+        (c"reason", pg_sys::TEXTOID),
+        (c"token", pg_sys::TEXTOID),
+        (c"token_prefix", pg_sys::TEXTOID),
+        (c"token_id", pg_sys::UUIDOID),
+    ]) };
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn api_token_refresh(
+    token: Option<TokenText>,
+    grace: Option<IntervalValue>,
+    expires_at: Option<TimestampWithTimeZone>,
+) -> Answer<Record> {
+    transaction::require_writable(c"api_token_refresh()");
+    let handle = digest_of(token.as_ref()).map(Handle::Digest);
+    Ok(refresh(
+        handle,
+        Presented::Token,
+        grace,
+        expires_at.map(timestamp),
+    )?)
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn api_token_refresh_by_id(
+    token_id: Option<Uuid>,
+    grace: Option<IntervalValue>,
+    expires_at: Option<TimestampWithTimeZone>,
+) -> Answer<Record> {
+    transaction::require_writable(c"api_token_refresh_by_id()");
+    Ok(refresh(
+        token_id.map(Handle::Id),
+        Presented::Id,
+        grace,
+        expires_at.map(timestamp),
+    )?)
+}
+
+/// Only who presents an old *token* shows that a copy is about; an id is no secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presented {
+    Token,
+    Id,
+}
+
+fn refresh(
+    handle: Option<Handle>,
+    presented: Presented,
+    grace: Option<IntervalValue>,
+    expires_at: Option<Timestamp>,
+) -> Result<Record> {
+    let grace = input::not_negative("grace", grace.map(|grace| grace.span()))?;
+    let expires_at = input::future("expires_at", expires_at, clock::now())?;
+    let Some(held) = handle.map(|handle| hold(&handle)).transpose()?.flatten() else {
+        return Ok(refuse(Reason::Invalid, None));
+    };
+    let now = clock::now();
+    let replaced = held.replaced_by.is_some();
+    let terms = Terms { grace, expires_at };
+    match rotation::plan(&held.lifetime, replaced, held.max_expires_at, &terms, now) {
+        Rotation::Granted {
+            retired,
+            expires_at,
+        } => grant(&held, retired, expires_at, now),
+        Rotation::Refused(reason) => Ok(refuse(reason, Some(held.token_id))),
+        Rotation::Reused => {
+            if presented == Presented::Token {
+                report_reuse(&held, now)?;
+            }
+            Ok(refuse(Reason::Revoked, Some(held.token_id)))
+        }
+    }
+}
+
+/// Holds the token, and before it the one it replaced if that is still in grace.
+fn hold(handle: &Handle) -> Result<Option<HeldToken>> {
+    let lineage = handle.peek(|token| token.map(|token| token.lineage()));
+    if let Some((token_id, generation)) = lineage
+        && generation > 0
+    {
+        tokens::lock_parent_in_grace(token_id)?;
+    }
+    Ok(handle.hold(c"api_token_refresh()"))
+}
+
+fn grant(
+    held: &HeldToken,
+    retired: Retirement,
+    expires_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Record> {
+    let token = Token::generate(&Prefix::of_display(&held.token_prefix), random::fill);
+    let digest = digest_of_new(&token)?;
+    let token_prefix = token.display_prefix();
+    let token_id = new_id(now);
+    let heir = Heir {
+        token_id,
+        digest: &digest,
+        token_prefix: &token_prefix,
+        created_at: now,
+        expires_at,
+    };
+    tokens::replace(held, retired, &heir)?;
+    if held.generation > 0 {
+        tokens::end_parents_grace(held.token_id, now)?;
+    }
+    events::record(
+        Method::Refresh,
+        Event {
+            namespace: Some(&held.namespace),
+            token_id: Some(held.token_id),
+            replaced_by: Some(token_id),
+            ..Event::default()
+        },
+    )?;
+    let columns = [
+        value(true),
+        None,
+        value(token.expose()),
+        value(token_prefix),
+        value(token_id),
+    ];
+    Ok(REFRESHED.with(|refreshed| refreshed.form(&columns)))
+}
+
+/// RFC 9700, 4.14.2: a rotated token that comes back was copied. It returns a row in any case;
+/// raising would roll the revocation back.
+fn report_reuse(held: &HeldToken, now: Timestamp) -> Result<()> {
+    let revoked = match guc::on_reuse() {
+        OnReuse::Audit => None,
+        OnReuse::RevokeFamily => Some(revocation::revoke_family(held.family_id, now)? as i64),
+    };
+    events::record(
+        Method::ReuseDetected,
+        Event {
+            namespace: Some(&held.namespace),
+            token_id: Some(held.token_id),
+            replaced_by: held.replaced_by,
+            count: revoked,
+            ..Event::default()
+        },
+    )
+}
+
+fn refuse(reason: Reason, token_id: Option<Uuid>) -> Record {
+    let columns = [
+        value(false),
+        value(reason.as_str()),
+        None,
+        None,
+        value(token_id),
+    ];
+    REFRESHED.with(|refreshed| refreshed.form(&columns))
+}

@@ -1,0 +1,165 @@
+//! Changing what a token may do, without changing the token.
+
+use super::Answer;
+use super::create::checked_networks;
+use crate::error::Result;
+use crate::pg::argument::Jsonb;
+use crate::pg::datum::timestamptz;
+use crate::pg::{clock, input as text, transaction};
+use crate::store::events::{self, Event};
+use crate::store::token::HeldToken;
+use crate::store::tokens::{self, Handle};
+use crate::store::update::{self, Assignment, Form};
+use api_tokens_logic::change::{self, Change};
+use api_tokens_logic::event::Method;
+use api_tokens_logic::time::Timestamp;
+use api_tokens_logic::{Error, input, rotation};
+use pgrx::datum::DatumWithOid;
+use pgrx::{Uuid, pg_extern};
+
+/// The changing half of `api_token_update`; the install script returns the row after it.
+#[pg_extern(volatile, parallel_unsafe)]
+fn update_token(token_id: Option<Uuid>, changes: Option<Jsonb>) -> Answer<()> {
+    transaction::require_writable(c"api_token_update()");
+    Ok(change_token(token_id, changes)?)
+}
+
+fn change_token(token_id: Option<Uuid>, changes: Option<Jsonb>) -> Result<()> {
+    let token_id = input::required("token_id", token_id)?;
+    let json = input::required("changes", changes)?;
+    let changes = change::parse(&update::json_text(json)?)?;
+    let held = Handle::Id(token_id)
+        .hold(c"api_token_update()")
+        .ok_or(Error::UnknownToken)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<&str> = changes.iter().map(Change::key).collect();
+    update::assign(&held, assignments(&held, &changes, json)?)?;
+    let mut event = Event {
+        namespace: Some(&held.namespace),
+        token_id: Some(token_id),
+        ..Event::default()
+    };
+    event.detail.insert("changed".to_owned(), keys.into());
+    events::record(Method::Update, event)
+}
+
+const METADATA: &str = "metadata";
+
+fn assignments<'a>(
+    held: &HeldToken,
+    changes: &[Change],
+    json: Jsonb,
+) -> Result<Vec<Assignment<'a>>> {
+    let now = clock::now();
+    let mut all = Vec::new();
+    let mut set = |column, value: DatumWithOid<'a>| {
+        let form = if column == METADATA {
+            Form::JsonMember
+        } else {
+            Form::Plain
+        };
+        all.push(Assignment {
+            column,
+            value,
+            form,
+        });
+    };
+    let (mut expires_at, mut hard_end) = (held.lifetime.expires_at, held.max_expires_at);
+    for change in changes {
+        match change {
+            Change::Name(name) => set("name", name.clone().into()),
+            Change::Metadata => set(METADATA, json.into()),
+            Change::Scopes(scopes) => set("scopes", scopes.clone().into()),
+            Change::Enabled(enabled) => set("enabled", (*enabled).into()),
+            Change::MaxIdle(idle) => {
+                let idle = read(
+                    "max_idle",
+                    change::INTERVAL,
+                    idle.as_deref(),
+                    text::interval,
+                )?;
+                input::positive("max_idle", idle.map(|idle| idle.span()))?;
+                set("max_idle", idle.into());
+            }
+            Change::AllowedIps(networks) => {
+                let networks = read(
+                    "allowed_ips",
+                    change::NETWORKS,
+                    networks.as_deref(),
+                    text::cidrs,
+                )?;
+                set(
+                    "allowed_ips",
+                    networks.map(checked_networks).transpose()?.into(),
+                );
+            }
+            Change::ExpiresAt(at) => expires_at = future("expires_at", at.as_deref(), now)?,
+            Change::MaxExpiresAt(at) => {
+                hard_end = future("max_expires_at", at.as_deref(), now)?;
+                if held.max_expires_at.is_some() && hard_end != held.max_expires_at {
+                    return Err(Error::HardEndFixed.into());
+                }
+                set("max_expires_at", hard_end.map(timestamptz).into());
+            }
+        }
+    }
+    let expires_at = rotation::cap(expires_at, hard_end);
+    if expires_at != held.lifetime.expires_at {
+        set("expires_at", expires_at.map(timestamptz).into());
+    }
+    Ok(all)
+}
+
+fn read<T: ?Sized, R>(
+    argument: &'static str,
+    expected: &'static str,
+    given: Option<&T>,
+    parse: impl FnOnce(&T) -> Option<R>,
+) -> Result<Option<R>> {
+    let parsed = given.map(|given| parse(given).ok_or(Error::Malformed { argument, expected }));
+    Ok(parsed.transpose()?)
+}
+
+fn future(
+    argument: &'static str,
+    given: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let at = read(argument, change::TIMESTAMP, given, text::timestamptz)?;
+    Ok(input::future(argument, at, now)?)
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn api_token_set_enabled(token_id: Option<Uuid>, enabled: Option<bool>) -> Answer<bool> {
+    transaction::require_writable(c"api_token_set_enabled()");
+    Ok(set_enabled(token_id, enabled)?)
+}
+
+/// True if the token is known. Unlike a revocation it can be undone.
+fn set_enabled(token_id: Option<Uuid>, enabled: Option<bool>) -> Result<bool> {
+    let enabled = input::required("enabled", enabled)?;
+    let handle = token_id.map(Handle::Id);
+    let Some(held) = handle.and_then(|handle| handle.hold(c"api_token_set_enabled()")) else {
+        return Ok(false);
+    };
+    if held.lifetime.enabled != enabled {
+        tokens::set_enabled(&held, enabled)?;
+        let method = if enabled {
+            Method::Enable
+        } else {
+            Method::Disable
+        };
+        let (namespace, token_id) = (Some(held.namespace.as_str()), Some(held.token_id));
+        events::record(
+            method,
+            Event {
+                namespace,
+                token_id,
+                ..Event::default()
+            },
+        )?;
+    }
+    Ok(true)
+}

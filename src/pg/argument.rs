@@ -1,0 +1,141 @@
+//! Arguments that are taken as they are: looked at only when needed, passed on unchanged.
+
+use super::datum::{self, Element};
+use api_tokens_logic::network::Network;
+use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::datum::{FromDatum, IntoDatum};
+use pgrx::pg_sys::{self, Datum};
+
+/// A non-null argument of the SQL type it is declared for.
+macro_rules! raw_argument {
+    ($(#[$doc:meta])* $name:ident, $sql:literal, $oid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub struct $name(Datum);
+
+        #[allow(dead_code, reason = "not every type is also made by `input`")]
+        impl $name {
+            /// `datum` must be of this type.
+            pub(super) fn new(datum: Datum) -> Self {
+                Self(datum)
+            }
+        }
+
+        impl FromDatum for $name {
+            unsafe fn from_polymorphic_datum(
+                datum: Datum,
+                is_null: bool,
+                _: pg_sys::Oid,
+            ) -> Option<Self> {
+                (!is_null).then_some(Self(datum))
+            }
+        }
+
+        impl IntoDatum for $name {
+            fn into_datum(self) -> Option<Datum> {
+                Some(self.0)
+            }
+
+            fn type_oid() -> pg_sys::Oid {
+                $oid
+            }
+        }
+
+        // SAFETY: the install script declares such an argument with the SQL type named here
+        // (checked by `make schema-check`), and a NULL never reaches `Self`.
+        unsafe impl<'fcx> ArgAbi<'fcx> for $name {
+            unsafe fn unbox_arg_unchecked(argument: Arg<'_, 'fcx>) -> Self {
+                // SAFETY: any datum of the declared type is accepted as it is.
+                let value = unsafe { argument.unbox_arg_using_from_datum() };
+                value.expect("a strict argument is not null")
+            }
+        }
+
+        pgrx::impl_sql_translatable!($name, $sql);
+    };
+}
+
+raw_argument!(
+    /// Perhaps a token, perhaps a gigabyte of garbage: detoasted only if it is short enough.
+    TokenText, "text", pg_sys::TEXTOID
+);
+raw_argument!(HashBytes, "bytea", pg_sys::BYTEAOID);
+raw_argument!(TextArray, "text[]", pg_sys::TEXTARRAYOID);
+raw_argument!(CidrArray, "cidr[]", pg_sys::CIDRARRAYOID);
+raw_argument!(InetAddress, "inet", pg_sys::INETOID);
+raw_argument!(
+    /// Kept as a datum, so that numbers keep every digit.
+    Jsonb, "jsonb", pg_sys::JSONBOID
+);
+raw_argument!(RegRole, "regrole", pg_sys::REGROLEOID);
+raw_argument!(
+    /// Passed through to a column; its length is `span()`.
+    IntervalValue, "interval", pg_sys::INTERVALOID
+);
+
+/// The bytes of a varlena if there are at most `max` of them; the size is read from its header.
+fn bounded<'a>(value: Datum, max: usize) -> Option<&'a [u8]> {
+    // SAFETY: the argument types that call this are varlenas.
+    unsafe {
+        let size = pg_sys::toast_raw_datum_size(value) - size_of::<i32>();
+        (size <= max).then(|| datum::bytes(value))
+    }
+}
+
+impl TokenText {
+    pub fn bytes_up_to(&self, max: usize) -> Option<&[u8]> {
+        bounded(self.0, max)
+    }
+}
+
+impl HashBytes {
+    pub fn bytes_up_to(&self, max: usize) -> Option<&[u8]> {
+        bounded(self.0, max)
+    }
+}
+
+impl TextArray {
+    pub fn elements(&self) -> Vec<Option<&str>> {
+        // SAFETY: declared text[], so each element is a text.
+        unsafe {
+            let elements = Element::TEXT.of_array(self.0);
+            elements
+                .into_iter()
+                .map(|element| element.map(|text| datum::text(text)))
+                .collect()
+        }
+    }
+}
+
+impl CidrArray {
+    pub fn networks(&self) -> Vec<Option<Network>> {
+        // SAFETY: declared cidr[], so each element is a cidr.
+        unsafe {
+            let elements = Element::CIDR.of_array(self.0);
+            elements
+                .into_iter()
+                .map(|element| element.map(|cidr| datum::network(cidr)))
+                .collect()
+        }
+    }
+}
+
+impl InetAddress {
+    pub fn network(&self) -> Network {
+        // SAFETY: declared inet.
+        unsafe { datum::network(self.0) }
+    }
+}
+
+impl IntervalValue {
+    pub fn span(&self) -> api_tokens_logic::time::Span {
+        // SAFETY: declared interval.
+        unsafe { datum::interval(self.0) }
+    }
+}
+
+impl RegRole {
+    pub fn oid(&self) -> pg_sys::Oid {
+        pg_sys::Oid::from(self.0.value() as u32)
+    }
+}

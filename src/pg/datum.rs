@@ -1,0 +1,110 @@
+//! Datums of the types our tables and arguments use, decoded without a copy where that is possible.
+
+use api_tokens_logic::network::Network;
+use api_tokens_logic::time::{Span, Timestamp};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys::{self, Datum};
+use pgrx::varlena::varlena_to_byte_slice;
+
+/// As pgrx passes it to SQL. What lies beyond the calendar of Postgres becomes `infinity`.
+pub fn timestamptz(at: Timestamp) -> TimestampWithTimeZone {
+    TimestampWithTimeZone::try_from(at.0)
+        .unwrap_or_else(|_| TimestampWithTimeZone::positive_infinity())
+}
+
+pub fn timestamp(at: TimestampWithTimeZone) -> Timestamp {
+    Timestamp(at.into())
+}
+
+/// The bytes of a text or bytea, detoasted if need be.
+///
+/// # Safety
+/// `datum` must be a non-null varlena that lives for `'a`.
+pub(super) unsafe fn bytes<'a>(datum: Datum) -> &'a [u8] {
+    // SAFETY: a varlena as promised; a detoasted copy lives in the current memory context, which
+    // outlasts the call this datum came from.
+    unsafe { varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) }
+}
+
+/// # Safety
+/// As [`bytes`].
+pub(super) unsafe fn text<'a>(datum: Datum) -> &'a str {
+    // SAFETY: as promised by the caller.
+    let bytes = unsafe { bytes(datum) };
+    std::str::from_utf8(bytes).unwrap_or_else(|_| {
+        pgrx::ereport!(
+            pgrx::PgLogLevel::ERROR,
+            pgrx::PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+            "text is not valid UTF-8",
+            "api_tokens needs a database with the encoding UTF8."
+        );
+        ""
+    })
+}
+
+/// # Safety
+/// `datum` must be a non-null `interval`.
+pub(super) unsafe fn interval(datum: Datum) -> Span {
+    // SAFETY: an interval datum points to a pg_sys::Interval.
+    let interval = unsafe { &*datum.cast_mut_ptr::<pg_sys::Interval>() };
+    Span::from_interval(interval.month, interval.day, interval.time)
+}
+
+/// An `inet` or `cidr`: family, mask bits, then 4 or 16 bytes of address, network byte order.
+///
+/// # Safety
+/// `datum` must be a non-null `inet` or `cidr`.
+pub(super) unsafe fn network(datum: Datum) -> Network {
+    const PGSQL_AF_INET: u8 = 2;
+    // SAFETY: as promised by the caller; both types are varlenas.
+    let bytes = unsafe { bytes(datum) };
+    let (head, address) = bytes.split_at(2);
+    let (family, bits) = (head[0], head[1]);
+    let mut octets = [0; 16];
+    if family == PGSQL_AF_INET {
+        octets[..4].copy_from_slice(&address[..4]);
+        return Network::v4([octets[0], octets[1], octets[2], octets[3]], bits);
+    }
+    octets.copy_from_slice(&address[..16]);
+    Network::v6(octets, bits)
+}
+
+/// How an element type lies in an array.
+pub(super) struct Element {
+    pub oid: pg_sys::Oid,
+}
+
+impl Element {
+    pub const TEXT: Self = Self {
+        oid: pg_sys::TEXTOID,
+    };
+    pub const CIDR: Self = Self {
+        oid: pg_sys::CIDROID,
+    };
+
+    /// The elements of an array of this type, whatever its dimensions; `None` for a NULL element.
+    ///
+    /// # Safety
+    /// `datum` must be a non-null array of this element type.
+    pub unsafe fn of_array(&self, datum: Datum) -> Vec<Option<Datum>> {
+        const VARIABLE_LENGTH: i32 = -1;
+        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        // SAFETY: an array as promised; both element types have variable length and int alignment.
+        unsafe {
+            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
+            pg_sys::deconstruct_array(
+                array,
+                self.oid,
+                VARIABLE_LENGTH,
+                false,
+                pg_sys::TYPALIGN_INT as _,
+                &mut values,
+                &mut nulls,
+                &mut count,
+            );
+            (0..count as usize)
+                .map(|at| (!*nulls.add(at)).then(|| *values.add(at)))
+                .collect()
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The server as Rust sees it, and the only unsafe code of this extension.
+//!
+//! Each module wraps one facility so that its callers need no unsafe: nothing here names one of
+//! our tables or decides anything about tokens.
+#![allow(unsafe_code)]
+
+pub mod argument;
+pub mod clock;
+mod compat;
+pub mod datum;
+pub mod input;
+pub mod random;
+pub mod record;
+pub mod role;
+pub mod scan;
+mod touch;
+pub mod transaction;

@@ -1,0 +1,204 @@
+//! The events table: one row per change, told to listeners in the same transaction, and read
+//! again by those who were away.
+
+use super::statement::statement;
+use crate::error::Result;
+use crate::pg::datum::timestamptz;
+use crate::pg::{role, transaction};
+use crate::{guc, pg};
+use api_tokens_logic::cursor::{Cursor, Mark, Snapshot};
+use api_tokens_logic::event::{Method, Notice};
+use pgrx::datum::{JsonB, TimestampWithTimeZone};
+use pgrx::spi::SpiHeapTupleData;
+use pgrx::{Spi, Uuid};
+
+/// What a change says about itself.
+#[derive(Default)]
+pub struct Event<'a> {
+    pub namespace: Option<&'a str>,
+    pub token_id: Option<Uuid>,
+    pub replaced_by: Option<Uuid>,
+    pub count: Option<i64>,
+    pub detail: serde_json::Map<String, serde_json::Value>,
+}
+
+statement!(INSERT = "
+    INSERT INTO api_tokens.events (at, method, namespace, token_id, count, actor, detail, xid, origin)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, pg_catalog.pg_current_xact_id(), $8)
+    RETURNING event_id");
+statement!(NOTIFY = "SELECT pg_catalog.pg_notify($1, $2)");
+
+/// Records the event, and notifies it if it can invalidate what a cache believes.
+pub fn record(method: Method, event: Event) -> Result<()> {
+    let mut detail = event.detail;
+    if let Some(heir) = event.replaced_by {
+        detail.insert("replaced_by".to_owned(), heir.to_string().into());
+    }
+    let arguments = [
+        timestamptz(pg::clock::now()).into(),
+        method.as_str().into(),
+        event.namespace.into(),
+        event.token_id.into(),
+        event.count.into(),
+        role::actor().into(),
+        (!detail.is_empty()).then(|| JsonB(detail.into())).into(),
+        transaction::system_identifier().into(),
+    ];
+    let event_id =
+        INSERT.with(|insert| insert.run(&arguments, |rows| rows.first().get_one::<i64>()))?;
+    let Some(channel) = guc::notify_channel().filter(|_| method.invalidates()) else {
+        return Ok(());
+    };
+    let notice = Notice {
+        method: method.as_str(),
+        event_id: event_id.unwrap_or_default(),
+        namespace: event.namespace,
+        token_id: event.token_id.map(|id| id.to_string()),
+        replaced_by: event.replaced_by.map(|id| id.to_string()),
+        count: event.count,
+    };
+    NOTIFY.with(|notify| notify.execute(&[channel.into(), notice.to_json().into()]))?;
+    Ok(())
+}
+
+/// Which events a reader is given.
+pub struct Filter<'a> {
+    pub namespace: Option<&'a str>,
+    /// `None` gives all methods.
+    pub methods: Option<Vec<&'static str>>,
+    pub max_rows: i64,
+}
+
+/// An event as it is read back.
+pub struct Read {
+    /// Where a reader stands who has got this far.
+    pub cursor: Cursor,
+    pub event_id: i64,
+    pub at: Option<TimestampWithTimeZone>,
+    pub method: Option<String>,
+    pub namespace: Option<String>,
+    pub token_id: Option<Uuid>,
+    pub count: Option<i64>,
+    pub actor: Option<String>,
+    pub detail: Option<JsonB>,
+}
+
+/// See `api_tokens_logic::cursor` for the marks. Page 1 goes on with what the cursor's horizon
+/// contains and its reader has not got; page 2 begins what is new since, up to the present.
+///
+/// Both the rows and the present snapshot come from one statement, so they agree. On a standby a
+/// snapshot does not list the transactions in progress, so there the present ends at the oldest
+/// of them. What was written in another cluster and restored here counts as seen by every mark
+/// taken here, and as new to every mark taken there.
+///
+/// $1 this cluster's origin · $2 $3 seen (origin, snapshot or NULL) · $4 $5 horizon ·
+/// $6 event id · $7 $8 floors of xid for the pages (for the index) · $9 namespace · $10 methods ·
+/// $11 rows
+const READ: &str = "
+    WITH present AS MATERIALIZED (
+        SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+            THEN pg_catalog.format('%s:%s:', pg_catalog.pg_snapshot_xmin(s),
+                pg_catalog.pg_snapshot_xmin(s))::pg_catalog.pg_snapshot
+            ELSE s END AS snapshot
+        FROM pg_catalog.pg_current_snapshot() s)
+    SELECT page, present.snapshot::pg_catalog.text, event_id, at, method, namespace, token_id,
+        count, actor, detail
+    FROM present, LATERAL (
+        (SELECT 1 AS page, e.* FROM api_tokens.events e
+        WHERE $5::pg_catalog.pg_snapshot IS NOT NULL
+            AND e.event_id OPERATOR(pg_catalog.>) $6
+            AND e.xid OPERATOR(pg_catalog.>=) $7::pg_catalog.xid8
+            AND CASE WHEN e.origin OPERATOR(pg_catalog.=) $4
+                THEN pg_catalog.pg_visible_in_snapshot(e.xid, $5::pg_catalog.pg_snapshot)
+                ELSE $4 OPERATOR(pg_catalog.=) $1 END
+            AND ($3::pg_catalog.pg_snapshot IS NULL OR NOT
+                CASE WHEN e.origin OPERATOR(pg_catalog.=) $2
+                THEN pg_catalog.pg_visible_in_snapshot(e.xid, $3::pg_catalog.pg_snapshot)
+                ELSE $2 OPERATOR(pg_catalog.=) $1 END)
+            AND ($9 IS NULL OR e.namespace OPERATOR(pg_catalog.=) $9)
+            AND ($10 IS NULL OR e.method OPERATOR(pg_catalog.=) ANY ($10))
+        ORDER BY e.event_id LIMIT $11)
+        UNION ALL
+        (SELECT 2, e.* FROM api_tokens.events e
+        WHERE (e.origin OPERATOR(pg_catalog.<>) $1
+                OR pg_catalog.pg_visible_in_snapshot(e.xid, present.snapshot))
+            AND e.xid OPERATOR(pg_catalog.>=) $8::pg_catalog.xid8
+            AND ($5::pg_catalog.pg_snapshot IS NULL OR NOT
+                CASE WHEN e.origin OPERATOR(pg_catalog.=) $4
+                THEN pg_catalog.pg_visible_in_snapshot(e.xid, $5::pg_catalog.pg_snapshot)
+                ELSE $4 OPERATOR(pg_catalog.=) $1 END)
+            AND ($9 IS NULL OR e.namespace OPERATOR(pg_catalog.=) $9)
+            AND ($10 IS NULL OR e.method OPERATOR(pg_catalog.=) ANY ($10))
+        ORDER BY e.event_id LIMIT $11)
+    ) found
+    ORDER BY page, event_id LIMIT $11";
+
+/// Events after the cursor. Planned anew for each call: with the floors known the planner sees
+/// whether little or much is new, and takes the index on xid or on event id.
+pub fn read(after: Option<&Cursor>, filter: &Filter) -> Result<Vec<Read>> {
+    let here = transaction::system_identifier();
+    let seen = after.and_then(|cursor| cursor.seen.as_ref());
+    let horizon = after.map(|cursor| &cursor.horizon);
+    let floor = |mark: Option<&Mark>| match mark {
+        Some(mark) if mark.origin == here => mark.snapshot.xmin.to_string(),
+        _ => "0".to_owned(),
+    };
+    let origin = |mark: Option<&Mark>| mark.map_or(here, |mark| mark.origin);
+    let snapshot = |mark: Option<&Mark>| mark.map(|mark| mark.snapshot.as_str().to_owned());
+    let methods = filter.methods.clone();
+    let arguments = [
+        here.into(),
+        origin(seen).into(),
+        snapshot(seen).into(),
+        origin(horizon).into(),
+        snapshot(horizon).into(),
+        after.map_or(i64::MIN, |cursor| cursor.event_id).into(),
+        floor(seen).into(),
+        floor(horizon).into(),
+        filter.namespace.into(),
+        methods.into(),
+        filter.max_rows.into(),
+    ];
+    Spi::connect(|client| {
+        let rows = client.select(READ, None, &arguments)?;
+        rows.map(|row| decode(&row, after, here)).collect()
+    })
+}
+
+const NEW_SINCE_HORIZON: i32 = 2;
+
+fn decode(row: &SpiHeapTupleData, after: Option<&Cursor>, here: i64) -> Result<Read> {
+    let page: Option<i32> = row.get(1)?;
+    let event_id = row.get(3)?.unwrap_or_default();
+    let (seen, horizon) = match after {
+        Some(after) if page != Some(NEW_SINCE_HORIZON) => {
+            (after.seen.clone(), after.horizon.clone())
+        }
+        _ => {
+            let present: Option<&str> = row.get(2)?;
+            let snapshot = Snapshot::parse(present.unwrap_or_default())?;
+            (
+                after.map(|after| after.horizon.clone()),
+                Mark {
+                    origin: here,
+                    snapshot,
+                },
+            )
+        }
+    };
+    Ok(Read {
+        cursor: Cursor {
+            seen,
+            horizon,
+            event_id,
+        },
+        event_id,
+        at: row.get(4)?,
+        method: row.get(5)?,
+        namespace: row.get(6)?,
+        token_id: row.get(7)?,
+        count: row.get(8)?,
+        actor: row.get(9)?,
+        detail: row.get(10)?,
+    })
+}

@@ -1,0 +1,12 @@
+//! The only access to the tables of schema `api_tokens`: scans and SQL text, one function per
+//! question. Nothing here decides anything about a token.
+
+pub mod cleanup;
+mod columns;
+pub mod events;
+pub mod revocation;
+pub mod rights;
+mod statement;
+pub mod token;
+pub mod tokens;
+pub mod update;

@@ -1,0 +1,65 @@
+//! A statement that is planned once per backend.
+//!
+//! The plan is kept for the backend's life and never freed: Postgres replans it by itself when a
+//! table changes, also after DROP and CREATE EXTENSION.
+
+use crate::error::Result;
+use pgrx::datum::DatumWithOid;
+use pgrx::spi::{OwnedPreparedStatement, SpiResult, SpiTupleTable};
+use pgrx::{Spi, pg_sys::PgOid};
+use std::cell::OnceCell;
+
+/// Keep it in a `thread_local`; see [`statement!`].
+pub struct Statement {
+    sql: &'static str,
+    plan: OnceCell<&'static OwnedPreparedStatement>,
+}
+
+/// Declares a kept statement: `statement!(NAME = "SQL with $1, $2");`
+macro_rules! statement {
+    ($(#[$doc:meta])* $name:ident = $sql:expr) => {
+        thread_local! {
+            $(#[$doc])*
+            static $name: $crate::store::statement::Statement =
+                const { $crate::store::statement::Statement::new($sql) };
+        }
+    };
+}
+pub(super) use statement;
+
+impl Statement {
+    pub const fn new(sql: &'static str) -> Self {
+        Self {
+            sql,
+            plan: OnceCell::new(),
+        }
+    }
+
+    /// Runs it and gives `read` the result. The arguments' types are those of the first call.
+    pub fn run<R>(
+        &self,
+        arguments: &[DatumWithOid],
+        read: impl FnOnce(SpiTupleTable) -> SpiResult<R>,
+    ) -> Result<R> {
+        let result = Spi::connect_mut(|client| {
+            let plan = match self.plan.get() {
+                Some(plan) => *plan,
+                None => {
+                    let types: Vec<PgOid> = arguments
+                        .iter()
+                        .map(|argument| argument.oid().into())
+                        .collect();
+                    let plan = client.prepare_mut(self.sql, &types)?.keep();
+                    *self.plan.get_or_init(|| Box::leak(Box::new(plan)))
+                }
+            };
+            read(client.update(plan, None, arguments)?)
+        })?;
+        Ok(result)
+    }
+
+    /// Runs it for its effect; says how many rows it changed.
+    pub fn execute(&self, arguments: &[DatumWithOid]) -> Result<usize> {
+        self.run(arguments, |rows| Ok(rows.len()))
+    }
+}

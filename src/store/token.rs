@@ -1,0 +1,97 @@
+//! A row of `api_tokens.tokens`, read column by column as far as it is needed.
+
+use super::columns as column;
+use crate::pg::scan::Row;
+use api_tokens_logic::lifetime::{Lifetime, Revocation};
+use api_tokens_logic::network::Network;
+use api_tokens_logic::time::Timestamp;
+use pgrx::Uuid;
+use pgrx::pg_sys::Datum;
+
+/// The row in place: valid where the scan hands it out.
+pub struct StoredToken<'a>(Row<'a>);
+
+impl<'a> StoredToken<'a> {
+    pub(super) fn new(row: Row<'a>) -> Self {
+        Self(row)
+    }
+
+    pub fn lifetime(&self) -> Lifetime {
+        let row = &self.0;
+        let revocation = row.timestamp(column::REVOKED_AT).map(|at| {
+            if row.bool(column::IN_GRACE) {
+                Revocation::GraceUntil(at)
+            } else {
+                Revocation::Final
+            }
+        });
+        Lifetime {
+            enabled: row.bool(column::ENABLED),
+            revocation,
+            expires_at: row.timestamp(column::EXPIRES_AT),
+            last_used_at: row
+                .timestamp(column::LAST_USED_AT)
+                .unwrap_or(Timestamp::MIN),
+            max_idle: row.interval(column::MAX_IDLE),
+        }
+    }
+
+    pub fn scopes(&self) -> Vec<&str> {
+        self.0.texts(column::SCOPES)
+    }
+
+    pub fn allowed_ips(&self) -> Option<Vec<Network>> {
+        self.0.networks(column::ALLOWED_IPS)
+    }
+
+    /// For passing on: `(token_id, namespace, name)` as they lie there.
+    pub fn identity(&self) -> [Option<Datum>; 3] {
+        [column::TOKEN_ID, column::NAMESPACE, column::NAME].map(|column| self.0.datum(column))
+    }
+
+    /// For passing on: `(metadata, scopes, expires_at)` as they lie there.
+    pub fn grants(&self) -> [Option<Datum>; 3] {
+        [column::METADATA, column::SCOPES, column::EXPIRES_AT].map(|column| self.0.datum(column))
+    }
+
+    /// Records a use, if that can be done at once and without harm.
+    pub fn touch(&self) -> bool {
+        self.0.touch(column::LAST_USED_AT)
+    }
+
+    /// Its id, and how many rotations lie behind it.
+    pub fn lineage(&self) -> (Uuid, i32) {
+        let id = self.0.uuid(column::TOKEN_ID).expect("is NOT NULL");
+        (id, self.0.int(column::GENERATION))
+    }
+
+    /// What a change of the token needs to know, copied out of the scan.
+    pub(super) fn to_held(&self) -> HeldToken {
+        let row = &self.0;
+        HeldToken {
+            token_id: row.uuid(column::TOKEN_ID).expect("is NOT NULL"),
+            family_id: row.uuid(column::FAMILY_ID).expect("is NOT NULL"),
+            generation: row.int(column::GENERATION),
+            namespace: row.text(column::NAMESPACE).unwrap_or_default().to_owned(),
+            token_prefix: row
+                .text(column::TOKEN_PREFIX)
+                .unwrap_or_default()
+                .to_owned(),
+            max_expires_at: row.timestamp(column::MAX_EXPIRES_AT),
+            replaced_by: row.uuid(column::REPLACED_BY),
+            lifetime: self.lifetime(),
+        }
+    }
+}
+
+/// A token whose row this transaction has locked, as it is now.
+pub struct HeldToken {
+    pub token_id: Uuid,
+    pub family_id: Uuid,
+    pub generation: i32,
+    pub namespace: String,
+    pub token_prefix: String,
+    pub max_expires_at: Option<Timestamp>,
+    pub replaced_by: Option<Uuid>,
+    pub lifetime: Lifetime,
+}

@@ -1,0 +1,204 @@
+//! Finding, adding and changing tokens.
+
+use super::columns;
+use super::statement::statement;
+use super::token::{HeldToken, StoredToken};
+use crate::error::Result;
+use crate::pg::argument::{CidrArray, IntervalValue, Jsonb};
+use crate::pg::datum::timestamptz;
+use crate::pg::scan::{Key, Lock, UniqueIndex};
+use crate::pg::transaction;
+use api_tokens_logic::Error;
+use api_tokens_logic::digest::Digest;
+use api_tokens_logic::rotation::Retirement;
+use api_tokens_logic::time::Timestamp;
+use pgrx::Uuid;
+use std::ffi::CStr;
+
+const BY_HASH: UniqueIndex = UniqueIndex {
+    schema: c"api_tokens",
+    table: c"tokens",
+    index: c"tokens_token_hash_key",
+    columns: columns::LAST,
+};
+const BY_ID: UniqueIndex = UniqueIndex {
+    index: c"tokens_pkey",
+    ..BY_HASH
+};
+
+/// Which token is meant: by what its holder presents, or by its id.
+pub enum Handle {
+    Digest(Digest),
+    Id(Uuid),
+}
+
+impl Handle {
+    fn find<R>(&self, lock: Lock, read: impl FnOnce(Option<StoredToken>) -> R) -> R {
+        let read = |row: Option<crate::pg::scan::Row>| read(row.map(StoredToken::new));
+        match self {
+            Self::Digest(digest) => BY_HASH.find(Key::Bytea32(&digest.0), lock, read),
+            Self::Id(id) => BY_ID.find(Key::Uuid(id.as_bytes()), lock, read),
+        }
+    }
+
+    /// The token as committed last, without a lock.
+    pub fn peek<R>(&self, read: impl FnOnce(Option<StoredToken>) -> R) -> R {
+        self.find(Lock::None, read)
+    }
+
+    /// Locks the token until the transaction ends, waiting for whoever is changing it, and
+    /// returns it as they left it. Raises 25006, naming `function`, where nothing can be written.
+    pub fn hold(&self, function: &CStr) -> Option<HeldToken> {
+        transaction::require_writable(function);
+        self.find(Lock::NoKeyUpdate, |token| {
+            token.map(|token| token.to_held())
+        })
+    }
+}
+
+/// All that is known of a token when it comes in, whether made here or imported.
+pub struct NewToken<'a> {
+    pub token_id: Uuid,
+    pub digest: &'a Digest,
+    pub token_prefix: &'a str,
+    pub namespace: &'a str,
+    pub name: Option<&'a str>,
+    pub metadata: Option<Jsonb>,
+    pub scopes: &'a [&'a str],
+    pub created_at: Timestamp,
+    pub last_used_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    pub max_expires_at: Option<Timestamp>,
+    pub max_idle: Option<IntervalValue>,
+    pub allowed_ips: Option<CidrArray>,
+    pub enabled: bool,
+    pub revoked_at: Option<Timestamp>,
+    pub in_grace: bool,
+}
+
+statement!(
+    INSERT = "
+    INSERT INTO api_tokens.tokens (token_id, family_id, token_hash, token_prefix, namespace, name,
+        metadata, scopes, created_at, last_used_at, expires_at, max_expires_at, max_idle,
+        allowed_ips, enabled, revoked_at, in_grace)
+    VALUES ($1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+    ON CONFLICT (token_hash) DO NOTHING"
+);
+
+/// Adds a token, the first of its family; refused if its hash is known.
+pub fn insert(token: &NewToken) -> Result<()> {
+    let arguments = [
+        token.token_id.into(),
+        token.digest.0.as_slice().into(),
+        token.token_prefix.into(),
+        token.namespace.into(),
+        token.name.into(),
+        token.metadata.into(),
+        token.scopes.to_vec().into(),
+        timestamptz(token.created_at).into(),
+        timestamptz(token.last_used_at).into(),
+        token.expires_at.map(timestamptz).into(),
+        token.max_expires_at.map(timestamptz).into(),
+        token.max_idle.into(),
+        token.allowed_ips.into(),
+        token.enabled.into(),
+        token.revoked_at.map(timestamptz).into(),
+        token.in_grace.into(),
+    ];
+    match INSERT.with(|insert| insert.execute(&arguments))? {
+        0 => Err(Error::DuplicateToken.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What the next generation of a token does not inherit.
+pub struct Heir<'a> {
+    pub token_id: Uuid,
+    pub digest: &'a Digest,
+    pub token_prefix: &'a str,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+}
+
+statement!(
+    INSERT_HEIR = "
+    INSERT INTO api_tokens.tokens (token_id, family_id, generation, token_hash, token_prefix,
+        namespace, name, metadata, scopes, created_at, last_used_at, expires_at, max_expires_at,
+        max_idle, allowed_ips)
+    SELECT $1, family_id, generation OPERATOR(pg_catalog.+) 1, $2, $3, namespace, name, metadata,
+        scopes, $4, $4, $5, max_expires_at, max_idle, allowed_ips
+    FROM api_tokens.tokens WHERE token_id OPERATOR(pg_catalog.=) $6"
+);
+
+statement!(
+    RETIRE = "
+    UPDATE api_tokens.tokens SET revoked_at = $2, in_grace = $3, replaced_by = $4
+    WHERE token_id OPERATOR(pg_catalog.=) $1"
+);
+
+/// Puts an heir in the place of a token that is held.
+pub fn replace(held: &HeldToken, retired: Retirement, heir: &Heir) -> Result<()> {
+    let inherited = [
+        heir.token_id.into(),
+        heir.digest.0.as_slice().into(),
+        heir.token_prefix.into(),
+        timestamptz(heir.created_at).into(),
+        heir.expires_at.map(timestamptz).into(),
+        held.token_id.into(),
+    ];
+    changed_one(INSERT_HEIR.with(|insert| insert.execute(&inherited))?)?;
+    let end = [
+        held.token_id.into(),
+        timestamptz(retired.revoked_at).into(),
+        retired.in_grace.into(),
+        heir.token_id.into(),
+    ];
+    changed_one(RETIRE.with(|retire| retire.execute(&end))?)
+}
+
+statement!(
+    LOCK_PARENT = "
+    SELECT FROM api_tokens.tokens
+    WHERE in_grace AND replaced_by OPERATOR(pg_catalog.=) $1
+    FOR NO KEY UPDATE"
+);
+
+/// Locks the token that this one replaced, if it is still in grace. Called before the token
+/// itself is held: rows of one family are locked oldest first, so that no two callers deadlock.
+pub fn lock_parent_in_grace(heir: Uuid) -> Result<()> {
+    LOCK_PARENT.with(|lock| lock.execute(&[heir.into()]))?;
+    Ok(())
+}
+
+statement!(
+    END_GRACE = "
+    UPDATE api_tokens.tokens
+    SET in_grace = false, revoked_at = LEAST(revoked_at, $2)
+    WHERE in_grace AND replaced_by OPERATOR(pg_catalog.=) $1"
+);
+
+/// Ends the grace of the token that this one replaced: only the last generation is ever in grace.
+pub fn end_parents_grace(heir: Uuid, now: Timestamp) -> Result<()> {
+    END_GRACE.with(|end| end.execute(&[heir.into(), timestamptz(now).into()]))?;
+    Ok(())
+}
+
+statement!(
+    SET_ENABLED = "
+    UPDATE api_tokens.tokens SET enabled = $2 WHERE token_id OPERATOR(pg_catalog.=) $1"
+);
+
+pub fn set_enabled(held: &HeldToken, enabled: bool) -> Result<()> {
+    let arguments = [held.token_id.into(), enabled.into()];
+    changed_one(SET_ENABLED.with(|set| set.execute(&arguments))?)
+}
+
+/// Fails if a row that is held was out of sight of the statement that should change it: it was
+/// committed after the snapshot of a REPEATABLE READ transaction.
+pub(super) fn changed_one(rows: usize) -> Result<()> {
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(Error::Conflict.into())
+    }
+}
