@@ -1,6 +1,6 @@
 //! What happened, as the events table and NOTIFY tell it.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// One variant per change that leaves a row in `api_tokens.events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +96,9 @@ impl Notice<'_> {
             ("replaced_by", self.replaced_by.as_deref().map(Value::from)),
             ("count", self.count.map(Value::from)),
         ];
-        let present = fields
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        Value::Object(present.collect::<Map<_, _>>()).to_string()
+        let present = fields.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let members: Vec<String> = present.map(|(key, value)| format!("\"{key}\":{value}")).collect();
+        format!("{{{}}}", members.join(","))
     }
 }
 
@@ -114,7 +113,7 @@ mod tests {
             event_id: 7,
             ..Notice::default()
         };
-        assert_eq!(notice.to_json(), r#"{"event_id":7,"method":"invalidate"}"#);
+        assert_eq!(notice.to_json(), r#"{"method":"invalidate","event_id":7}"#);
     }
 
     #[test]
