@@ -51,9 +51,10 @@ start_cluster() {
             --no-sync >"$cluster.initdb.log" 2>&1 || { cat "$cluster.initdb.log" >&2; die "initdb failed"; }
     fi
     is_running "$cluster" && return 0
-    options="-c listen_addresses='' -c unix_socket_directories='$socket' -c max_connections=200"
-    for option in "$@"; do options="$options -c $option"; done
-    as_server "$BIN/pg_ctl" -D "$cluster/data" -l "$cluster/server.log" -w -o "$options" start \
+    # In a file and not on the command line, so that a standby made from it has them too.
+    printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$socket'" \
+        "max_connections = 200" "$@" >"$cluster/data/postgresql.auto.conf"
+    as_server "$BIN/pg_ctl" -D "$cluster/data" -l "$cluster/server.log" -w start \
         >/dev/null || { tail -20 "$cluster/server.log" >&2; die "the server did not start"; }
 }
 

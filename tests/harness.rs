@@ -1,1 +1,198 @@
+//! What the black-box tests share: a database of their own each, and short ways to ask it.
+//!
+//! `make test` starts the cluster and says where it is; see `scripts/test.sh`.
 
+use fallible_iterator::FallibleIterator;
+use postgres::error::DbError;
+use postgres::types::ToSql;
+use postgres::{Client, Config, NoTls};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// Made by `scripts/test.sh` with the extension in it; each test copies it.
+const TEMPLATE: &str = "api_tokens_template";
+
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`"))
+}
+
+/// The folder of the server's socket.
+pub fn host() -> String {
+    setting("API_TOKENS_TEST_HOST")
+}
+
+/// The folder of the server's data and log, readable by the tests.
+pub fn cluster_dir() -> PathBuf {
+    setting("API_TOKENS_TEST_CLUSTER").into()
+}
+
+/// The folder of the server's programs.
+pub fn bin_dir() -> PathBuf {
+    setting("API_TOKENS_TEST_BIN").into()
+}
+
+/// The top of the source tree.
+pub fn root() -> PathBuf {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/..").into()
+}
+
+pub fn connect_to(host: &str, user: &str, database: &str) -> Client {
+    let mut config = Config::new();
+    config.host(host).user(user).dbname(database).connect_timeout(Duration::from_secs(10));
+    config.connect(NoTls).unwrap_or_else(|error| panic!("connect to {database} as {user}: {error}"))
+}
+
+/// A database with the extension, and roles of its own; both are gone when it is dropped.
+pub struct Database {
+    pub name: String,
+    roles: Vec<String>,
+}
+
+impl Database {
+    pub fn new() -> Self {
+        Self::from_template(TEMPLATE)
+    }
+
+    /// Without the extension.
+    pub fn empty() -> Self {
+        Self::from_template("template0")
+    }
+
+    fn from_template(template: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t_{}_{number}", std::process::id());
+        let mut admin = connect_to(&host(), "postgres", "postgres");
+        admin
+            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}"))
+            .expect("create database");
+        Self { name, roles: Vec::new() }
+    }
+
+    /// A superuser's session.
+    pub fn connect(&self) -> Client {
+        connect_to(&host(), "postgres", &self.name)
+    }
+
+    pub fn connect_as(&self, role: &str) -> Client {
+        connect_to(&host(), role, &self.name)
+    }
+
+    /// A login role with these levels of rights.
+    pub fn role(&mut self, suffix: &str, levels: &[&str]) -> String {
+        let role = format!("{}_{suffix}", self.name);
+        let mut admin = self.connect();
+        admin.batch_execute(&format!("CREATE ROLE {role} LOGIN")).expect("create role");
+        for level in levels {
+            run(&mut admin, &format!("SELECT api_tokens_grant('{role}', '{level}')"), &[]);
+        }
+        self.roles.push(role.clone());
+        role
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let mut admin = connect_to(&host(), "postgres", "postgres");
+        let _ = admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        for role in &self.roles {
+            let _ = admin.batch_execute(&format!("DROP ROLE {role}"));
+        }
+    }
+}
+
+pub fn run(client: &mut Client, sql: &str, params: Params) {
+    client.query(sql, params).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+/// The one value of the one row, as text; `None` for NULL.
+pub fn maybe(client: &mut Client, sql: &str, params: Params) -> Option<String> {
+    let sql = format!("SELECT q.v::text FROM ({sql}) q(v)");
+    client
+        .query_one(&sql, params)
+        .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+        .get::<_, Option<String>>(0)
+}
+
+pub fn text(client: &mut Client, sql: &str, params: Params) -> String {
+    maybe(client, sql, params).unwrap_or_else(|| panic!("{sql}: NULL"))
+}
+
+pub fn truth(client: &mut Client, sql: &str, params: Params) -> bool {
+    text(client, sql, params) == "true"
+}
+
+pub fn number(client: &mut Client, sql: &str, params: Params) -> i64 {
+    text(client, sql, params).parse().expect("a number")
+}
+
+/// All rows of one column, as text.
+pub fn column(client: &mut Client, sql: &str, params: Params) -> Vec<String> {
+    let sql = format!("SELECT coalesce(q.v::text, 'NULL') FROM ({sql}) q(v)");
+    let rows = client.query(&sql, params).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// The error that the statement must end in.
+pub fn failure(client: &mut Client, sql: &str, params: Params) -> DbError {
+    match client.query(sql, params) {
+        Ok(_) => panic!("no error: {sql}"),
+        Err(error) => error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?}")).clone(),
+    }
+}
+
+/// A token as `api_token_create` returned it.
+#[derive(Clone)]
+pub struct Created {
+    pub token: String,
+    pub id: String,
+}
+
+/// Creates a token in namespace `acme`; `arguments` go on after the namespace, e.g. `, max_idle => '1 h'`.
+pub fn create(client: &mut Client, arguments: &str) -> Created {
+    let sql = format!("SELECT token, token_id::text FROM api_token_create('acme'{arguments})");
+    let row = client.query_one(&sql, &[]).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    Created { token: row.get(0), id: row.get(1) }
+}
+
+/// `ok`, or the reason why not.
+pub fn verdict(client: &mut Client, token: &str) -> String {
+    text(
+        client,
+        "SELECT CASE WHEN ok THEN 'ok' ELSE reason END FROM api_token_validate($1)",
+        &[&token],
+    )
+}
+
+/// The new token, or the reason why not.
+pub fn refresh(client: &mut Client, token: &str, arguments: &str) -> Result<Created, String> {
+    let sql =
+        format!("SELECT ok, reason, token, token_id::text FROM api_token_refresh($1{arguments})");
+    let row = client.query_one(&sql, &[&token]).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    match row.get(0) {
+        true => Ok(Created { token: row.get(2), id: row.get(3) }),
+        false => Err(row.get(1)),
+    }
+}
+
+/// Puts a token's times into the past, as if it had lived through it.
+pub fn age(client: &mut Client, token: &Created, assignments: &str) {
+    let sql = format!("UPDATE api_tokens.tokens SET {assignments} WHERE token_id::text = $1");
+    assert_eq!(client.execute(&sql, &[&token.id]).expect("age"), 1);
+}
+
+/// Payloads notified to this session within a short while.
+pub fn notifications(client: &mut Client) -> Vec<String> {
+    let mut pending = client.notifications();
+    let arrived = pending.timeout_iter(Duration::from_millis(300));
+    arrived.map(|notification| Ok(notification.payload().to_owned())).collect().expect("listen")
+}

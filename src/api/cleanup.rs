@@ -23,13 +23,7 @@ fn cleanup(older_than: Option<IntervalValue>, max_rows: Option<i64>) -> Result<i
     let deleted = store::cleanup::delete_dead(now.minus(age), max_rows)? as i64;
     store::cleanup::delete_old_events(now.minus(guc::event_retention()), max_rows)?;
     if deleted > 0 {
-        events::record(
-            Method::Cleanup,
-            Event {
-                count: Some(deleted),
-                ..Event::default()
-            },
-        )?;
+        events::record(Method::Cleanup, Event { count: Some(deleted), ..Event::default() })?;
     }
     Ok(deleted)
 }

@@ -27,10 +27,7 @@ thread_local! {
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the arguments of the SQL function"
-)]
+#[allow(clippy::too_many_arguments, reason = "the arguments of the SQL function")]
 fn api_token_create(
     namespace: Option<&str>,
     name: Option<&str>,
@@ -68,9 +65,7 @@ fn api_token_create(
         allowed_ips,
         enabled,
     };
-    Ok(input::no_limits(limits)
-        .map_err(Into::into)
-        .and_then(|()| create(&wanted, prefix))?)
+    Ok(input::no_limits(limits).map_err(Into::into).and_then(|()| create(&wanted, prefix))?)
 }
 
 /// The arguments of `create`, converted and not yet checked.
@@ -121,10 +116,7 @@ fn create(wanted: &Wanted, prefix: Option<&str>) -> Result<Record> {
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the arguments of the SQL function"
-)]
+#[allow(clippy::too_many_arguments, reason = "the arguments of the SQL function")]
 fn api_token_import(
     namespace: Option<&str>,
     token_hash: Option<HashBytes>,
@@ -150,11 +142,7 @@ fn api_token_import(
         allowed_ips: None,
         enabled: Some(true),
     };
-    let life = (
-        created_at.map(timestamp),
-        last_used_at.map(timestamp),
-        revoked_at.map(timestamp),
-    );
+    let life = (created_at.map(timestamp), last_used_at.map(timestamp), revoked_at.map(timestamp));
     Ok(import(&wanted, token_hash, token_prefix, life)?)
 }
 
@@ -201,14 +189,7 @@ fn import(
 fn add(token: &NewToken, method: Method) -> Result<()> {
     tokens::insert(token)?;
     let (namespace, token_id) = (Some(token.namespace), Some(token.token_id));
-    events::record(
-        method,
-        Event {
-            namespace,
-            token_id,
-            ..Event::default()
-        },
-    )
+    events::record(method, Event { namespace, token_id, ..Event::default() })
 }
 
 fn checked_scopes(scopes: Option<&TextArray>) -> Result<Vec<&str>> {
@@ -222,11 +203,7 @@ pub(super) fn checked_networks(allowed_ips: CidrArray) -> Result<CidrArray> {
     let networks = allowed_ips.networks();
     if networks.is_empty() || networks.contains(&None) {
         let expected = "at least one network, none of them null";
-        return Err(Error::Malformed {
-            argument: "allowed_ips",
-            expected,
-        }
-        .into());
+        return Err(Error::Malformed { argument: "allowed_ips", expected }.into());
     }
     Ok(allowed_ips)
 }
@@ -239,8 +216,5 @@ pub(super) fn new_id(created_at: Timestamp) -> Uuid {
 pub(super) fn digest_of_new(token: &Token) -> Result<Digest> {
     let expected = "a token";
     let digest = Digest::of_token(token.expose().as_bytes());
-    Ok(digest.ok_or(Error::Malformed {
-        argument: "prefix",
-        expected,
-    })?)
+    Ok(digest.ok_or(Error::Malformed { argument: "prefix", expected })?)
 }

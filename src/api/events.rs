@@ -51,28 +51,9 @@ fn api_token_events(
 > {
     let found = read(after_cursor, namespace, max_rows)?;
     let rows: Rows = TableIterator::new(found.into_iter().map(|event| {
-        let Read {
-            cursor,
-            event_id,
-            at,
-            method,
-            namespace,
-            token_id,
-            count,
-            actor,
-            detail,
-        } = event;
-        (
-            cursor.to_string(),
-            event_id,
-            at,
-            method,
-            namespace,
-            token_id,
-            count,
-            actor,
-            detail,
-        )
+        let Read { cursor, event_id, at, method, namespace, token_id, count, actor, detail } =
+            event;
+        (cursor.to_string(), event_id, at, method, namespace, token_id, count, actor, detail)
     }));
     Ok(rows)
 }
@@ -80,19 +61,10 @@ fn api_token_events(
 fn read(after: Option<&str>, namespace: Option<&str>, max_rows: Option<i32>) -> Result<Vec<Read>> {
     let after = after.map(Cursor::parse).transpose()?;
     let max_rows = input::row_limit("max_rows", max_rows.map(i64::from))?;
-    let max_rows = max_rows.ok_or(Error::Missing {
-        argument: "max_rows",
-    })?;
+    let max_rows = max_rows.ok_or(Error::Missing { argument: "max_rows" })?;
     let caller = role::current();
     role::as_owner_of(c"api_tokens", c"events", || {
         let methods = (!rights::may_manage(caller)?).then(Method::invalidating);
-        events::read(
-            after.as_ref(),
-            &Filter {
-                namespace,
-                methods,
-                max_rows,
-            },
-        )
+        events::read(after.as_ref(), &Filter { namespace, methods, max_rows })
     })
 }

@@ -24,10 +24,7 @@ fn api_token_invalidate(token: Option<TokenText>) -> Answer<bool> {
 #[pg_extern(volatile, parallel_unsafe)]
 fn api_token_invalidate_by_id(token_id: Option<Uuid>) -> Answer<bool> {
     transaction::require_writable(c"api_token_invalidate_by_id()");
-    Ok(invalidate(
-        token_id.map(Handle::Id),
-        Method::InvalidateById,
-    )?)
+    Ok(invalidate(token_id.map(Handle::Id), Method::InvalidateById)?)
 }
 
 /// True if the token is known. Revoking what is revoked changes nothing and tells nobody.
@@ -39,14 +36,7 @@ fn invalidate(handle: Option<Handle>, method: Method) -> Result<bool> {
     if !held.lifetime.is_revoked(now) {
         revocation::revoke(&held, now)?;
         let (namespace, token_id) = (Some(held.namespace.as_str()), Some(held.token_id));
-        events::record(
-            method,
-            Event {
-                namespace,
-                token_id,
-                ..Event::default()
-            },
-        )?;
+        events::record(method, Event { namespace, token_id, ..Event::default() })?;
     }
     Ok(true)
 }
@@ -59,11 +49,7 @@ fn api_token_invalidate_all(
 ) -> Answer<i64> {
     transaction::require_writable(c"api_token_invalidate_all()");
     let (before, after) = (before.map(timestamp), after.map(timestamp));
-    Ok(invalidate_all(&Selection {
-        namespace,
-        before,
-        after,
-    })?)
+    Ok(invalidate_all(&Selection { namespace, before, after })?)
 }
 
 fn invalidate_all(selection: &Selection) -> Result<i64> {
@@ -73,14 +59,7 @@ fn invalidate_all(selection: &Selection) -> Result<i64> {
     let revoked = revocation::revoke_all(selection, clock::now())? as i64;
     if revoked > 0 {
         let (namespace, count) = (selection.namespace, Some(revoked));
-        events::record(
-            Method::InvalidateAll,
-            Event {
-                namespace,
-                count,
-                ..Event::default()
-            },
-        )?;
+        events::record(Method::InvalidateAll, Event { namespace, count, ..Event::default() })?;
     }
     Ok(revoked)
 }

@@ -21,13 +21,8 @@ fn token_status(
     max_idle: Option<IntervalValue>,
     now: TimestampWithTimeZone,
 ) -> &'static str {
-    let revocation = revoked_at.map(|at| {
-        if in_grace {
-            Revocation::GraceUntil(timestamp(at))
-        } else {
-            Revocation::Final
-        }
-    });
+    let revocation = revoked_at
+        .map(|at| if in_grace { Revocation::GraceUntil(timestamp(at)) } else { Revocation::Final });
     let lifetime = Lifetime {
         enabled,
         revocation,

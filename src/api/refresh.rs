@@ -40,12 +40,7 @@ fn api_token_refresh(
 ) -> Answer<Record> {
     transaction::require_writable(c"api_token_refresh()");
     let handle = digest_of(token.as_ref()).map(Handle::Digest);
-    Ok(refresh(
-        handle,
-        Presented::Token,
-        grace,
-        expires_at.map(timestamp),
-    )?)
+    Ok(refresh(handle, Presented::Token, grace, expires_at.map(timestamp))?)
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -55,12 +50,7 @@ fn api_token_refresh_by_id(
     expires_at: Option<TimestampWithTimeZone>,
 ) -> Answer<Record> {
     transaction::require_writable(c"api_token_refresh_by_id()");
-    Ok(refresh(
-        token_id.map(Handle::Id),
-        Presented::Id,
-        grace,
-        expires_at.map(timestamp),
-    )?)
+    Ok(refresh(token_id.map(Handle::Id), Presented::Id, grace, expires_at.map(timestamp))?)
 }
 
 /// Only who presents an old *token* shows that a copy is about; an id is no secret.
@@ -85,10 +75,7 @@ fn refresh(
     let replaced = held.replaced_by.is_some();
     let terms = Terms { grace, expires_at };
     match rotation::plan(&held.lifetime, replaced, held.max_expires_at, &terms, now) {
-        Rotation::Granted {
-            retired,
-            expires_at,
-        } => grant(&held, retired, expires_at, now),
+        Rotation::Granted { retired, expires_at } => grant(&held, retired, expires_at, now),
         Rotation::Refused(reason) => Ok(refuse(reason, Some(held.token_id))),
         Rotation::Reused => {
             if presented == Presented::Token {
@@ -140,13 +127,7 @@ fn grant(
             ..Event::default()
         },
     )?;
-    let columns = [
-        value(true),
-        None,
-        value(token.expose()),
-        value(token_prefix),
-        value(token_id),
-    ];
+    let columns = [value(true), None, value(token.expose()), value(token_prefix), value(token_id)];
     Ok(REFRESHED.with(|refreshed| refreshed.form(&columns)))
 }
 
@@ -170,12 +151,6 @@ fn report_reuse(held: &HeldToken, now: Timestamp) -> Result<()> {
 }
 
 fn refuse(reason: Reason, token_id: Option<Uuid>) -> Record {
-    let columns = [
-        value(false),
-        value(reason.as_str()),
-        None,
-        None,
-        value(token_id),
-    ];
+    let columns = [value(false), value(reason.as_str()), None, None, value(token_id)];
     REFRESHED.with(|refreshed| refreshed.form(&columns))
 }

@@ -28,19 +28,14 @@ fn change_token(token_id: Option<Uuid>, changes: Option<Jsonb>) -> Result<()> {
     let token_id = input::required("token_id", token_id)?;
     let json = input::required("changes", changes)?;
     let changes = change::parse(&update::json_text(json)?)?;
-    let held = Handle::Id(token_id)
-        .hold(c"api_token_update()")
-        .ok_or(Error::UnknownToken)?;
+    let held = Handle::Id(token_id).hold(c"api_token_update()").ok_or(Error::UnknownToken)?;
     if changes.is_empty() {
         return Ok(());
     }
     let keys: Vec<&str> = changes.iter().map(Change::key).collect();
     update::assign(&held, assignments(&held, &changes, json)?)?;
-    let mut event = Event {
-        namespace: Some(&held.namespace),
-        token_id: Some(token_id),
-        ..Event::default()
-    };
+    let mut event =
+        Event { namespace: Some(&held.namespace), token_id: Some(token_id), ..Event::default() };
     event.detail.insert("changed".to_owned(), keys.into());
     events::record(Method::Update, event)
 }
@@ -55,16 +50,8 @@ fn assignments<'a>(
     let now = clock::now();
     let mut all = Vec::new();
     let mut set = |column, value: DatumWithOid<'a>| {
-        let form = if column == METADATA {
-            Form::JsonMember
-        } else {
-            Form::Plain
-        };
-        all.push(Assignment {
-            column,
-            value,
-            form,
-        });
+        let form = if column == METADATA { Form::JsonMember } else { Form::Plain };
+        all.push(Assignment { column, value, form });
     };
     let (mut expires_at, mut hard_end) = (held.lifetime.expires_at, held.max_expires_at);
     for change in changes {
@@ -74,26 +61,14 @@ fn assignments<'a>(
             Change::Scopes(scopes) => set("scopes", scopes.clone().into()),
             Change::Enabled(enabled) => set("enabled", (*enabled).into()),
             Change::MaxIdle(idle) => {
-                let idle = read(
-                    "max_idle",
-                    change::INTERVAL,
-                    idle.as_deref(),
-                    text::interval,
-                )?;
+                let idle = read("max_idle", change::INTERVAL, idle.as_deref(), text::interval)?;
                 input::positive("max_idle", idle.map(|idle| idle.span()))?;
                 set("max_idle", idle.into());
             }
             Change::AllowedIps(networks) => {
-                let networks = read(
-                    "allowed_ips",
-                    change::NETWORKS,
-                    networks.as_deref(),
-                    text::cidrs,
-                )?;
-                set(
-                    "allowed_ips",
-                    networks.map(checked_networks).transpose()?.into(),
-                );
+                let networks =
+                    read("allowed_ips", change::NETWORKS, networks.as_deref(), text::cidrs)?;
+                set("allowed_ips", networks.map(checked_networks).transpose()?.into());
             }
             Change::ExpiresAt(at) => expires_at = future("expires_at", at.as_deref(), now)?,
             Change::MaxExpiresAt(at) => {
@@ -146,20 +121,9 @@ fn set_enabled(token_id: Option<Uuid>, enabled: Option<bool>) -> Result<bool> {
     };
     if held.lifetime.enabled != enabled {
         tokens::set_enabled(&held, enabled)?;
-        let method = if enabled {
-            Method::Enable
-        } else {
-            Method::Disable
-        };
+        let method = if enabled { Method::Enable } else { Method::Disable };
         let (namespace, token_id) = (Some(held.namespace.as_str()), Some(held.token_id));
-        events::record(
-            method,
-            Event {
-                namespace,
-                token_id,
-                ..Event::default()
-            },
-        )?;
+        events::record(method, Event { namespace, token_id, ..Event::default() })?;
     }
     Ok(true)
 }

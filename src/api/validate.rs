@@ -36,12 +36,7 @@ fn api_token_validate(
     client_ip: Option<InetAddress>,
     cost: Option<i32>,
 ) -> Answer<Record> {
-    Ok(validate(
-        digest_of(token.as_ref()),
-        required_scopes,
-        client_ip,
-        cost,
-    )?)
+    Ok(validate(digest_of(token.as_ref()), required_scopes, client_ip, cost)?)
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -67,26 +62,19 @@ fn api_token_touch(token: Option<TokenText>) -> bool {
 
 #[pg_extern(immutable, parallel_safe)]
 fn api_token_looks_valid(token: Option<TokenText>) -> bool {
-    let text = token
-        .as_ref()
-        .and_then(|token| token.bytes_up_to(MAX_TOKEN_BYTES));
+    let text = token.as_ref().and_then(|token| token.bytes_up_to(MAX_TOKEN_BYTES));
     text.is_some_and(token::looks_valid)
 }
 
 /// What to look a presented token up by; `None` for what cannot be one.
 pub(super) fn digest_of(token: Option<&TokenText>) -> Option<Digest> {
-    token?
-        .bytes_up_to(MAX_TOKEN_BYTES)
-        .and_then(Digest::of_token)
+    token?.bytes_up_to(MAX_TOKEN_BYTES).and_then(Digest::of_token)
 }
 
 /// A hash the caller computed. One of the wrong length is a bad call, not a bad token.
 pub(super) fn hash(argument: &'static str, bytes: &HashBytes) -> Result<Digest> {
     let digest = bytes.bytes_up_to(32).and_then(Digest::from_bytes);
-    Ok(digest.ok_or(Error::Malformed {
-        argument,
-        expected: "a SHA-256, exactly 32 bytes",
-    })?)
+    Ok(digest.ok_or(Error::Malformed { argument, expected: "a SHA-256, exactly 32 bytes" })?)
 }
 
 fn validate(
@@ -96,17 +84,11 @@ fn validate(
     cost: Option<i32>,
 ) -> Result<Record> {
     input::cost(cost)?;
-    let required = required_scopes
-        .as_ref()
-        .map(TextArray::elements)
-        .unwrap_or_default();
+    let required = required_scopes.as_ref().map(TextArray::elements).unwrap_or_default();
     scope::check("required_scopes", required.iter().copied())?;
     let required: Vec<&str> = required.into_iter().flatten().collect();
     let client_ip = client_ip.map(|address| address.network());
-    let request = Request {
-        required_scopes: &required,
-        client_ip,
-    };
+    let request = Request { required_scopes: &required, client_ip };
     let Some(digest) = digest else {
         return Ok(refuse(Reason::Invalid, None));
     };
@@ -120,16 +102,8 @@ fn judge(token: &StoredToken, request: &Request) -> Record {
     let now = clock::now();
     let lifetime = token.lifetime();
     let allowed_ips = token.allowed_ips();
-    let scopes = if request.required_scopes.is_empty() {
-        Vec::new()
-    } else {
-        token.scopes()
-    };
-    let credential = Credential {
-        lifetime,
-        allowed_ips: allowed_ips.as_deref(),
-        scopes: &scopes,
-    };
+    let scopes = if request.required_scopes.is_empty() { Vec::new() } else { token.scopes() };
+    let credential = Credential { lifetime, allowed_ips: allowed_ips.as_deref(), scopes: &scopes };
     if let Err(reason) = verdict::decide(&credential, request, now) {
         return refuse(reason, Some(token));
     }
@@ -138,29 +112,14 @@ fn judge(token: &StoredToken, request: &Request) -> Record {
     }
     let [token_id, namespace, name] = token.identity();
     let [metadata, scopes, expires_at] = token.grants();
-    let columns = [
-        value(true),
-        None,
-        token_id,
-        namespace,
-        name,
-        metadata,
-        scopes,
-        expires_at,
-    ];
+    let columns = [value(true), None, token_id, namespace, name, metadata, scopes, expires_at];
     VERDICT.with(|verdict| verdict.form(&columns))
 }
 
 /// A known token is named, for the log and the dashboard; what it grants is not told.
 fn refuse(reason: Reason, token: Option<&StoredToken>) -> Record {
     let [token_id, namespace, name] = token.map(StoredToken::identity).unwrap_or_default();
-    let columns = [
-        value(false),
-        value(reason.as_str()),
-        token_id,
-        namespace,
-        name,
-    ];
+    let columns = [value(false), value(reason.as_str()), token_id, namespace, name];
     VERDICT.with(|verdict| verdict.form(&columns))
 }
 

@@ -57,10 +57,7 @@ impl Change {
 pub fn parse(changes: &str) -> Result<Vec<Change>> {
     let object: BTreeMap<String, Box<RawValue>> =
         serde_json::from_str(changes).map_err(|_| Error::ChangesNotObject)?;
-    object
-        .iter()
-        .map(|(key, value)| parse_one(key, value.get()))
-        .collect()
+    object.iter().map(|(key, value)| parse_one(key, value.get())).collect()
 }
 
 fn parse_one(key: &str, json: &str) -> Result<Change> {
@@ -104,9 +101,7 @@ fn refuse(key: &str) -> Error {
         Some(argument) => Error::Unsupported { argument },
         None => {
             let plain = key.len() <= 63 && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            Error::UnknownKey {
-                key: plain.then(|| key.to_owned()),
-            }
+            Error::UnknownKey { key: plain.then(|| key.to_owned()) }
         }
     }
 }
@@ -126,10 +121,7 @@ mod tests {
         assert!(parsed.contains(&Change::Name(None)));
         assert!(parsed.contains(&Change::Metadata));
         assert!(parsed.contains(&Change::Enabled(false)));
-        assert_eq!(
-            parse(r#"{"scopes": null}"#),
-            Ok(vec![Change::Scopes(vec![])])
-        );
+        assert_eq!(parse(r#"{"scopes": null}"#), Ok(vec![Change::Scopes(vec![])]));
         assert_eq!(parse("{}"), Ok(vec![]));
     }
 
@@ -160,12 +152,7 @@ mod tests {
         };
         assert_eq!(key(r#"{"namespace": "x"}"#), Some("namespace".into()));
         assert_eq!(key(r#"{"sk_0000": 1}"#), None);
-        assert_eq!(
-            parse(r#"{"max_uses": 1}"#),
-            Err(Error::Unsupported {
-                argument: "max_uses"
-            })
-        );
+        assert_eq!(parse(r#"{"max_uses": 1}"#), Err(Error::Unsupported { argument: "max_uses" }));
     }
 
     proptest! {

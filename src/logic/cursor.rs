@@ -60,10 +60,7 @@ impl Snapshot {
             }
             at_least = xid + 1;
         }
-        Ok(Self {
-            text: text.to_owned(),
-            xmin,
-        })
+        Ok(Self { text: text.to_owned(), xmin })
     }
 
     pub fn as_str(&self) -> &str {
@@ -73,10 +70,7 @@ impl Snapshot {
 
 fn parse_xid(digits: &str) -> Option<u64> {
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    plain
-        .then(|| digits.parse().ok())
-        .flatten()
-        .filter(|xid| *xid <= i64::MAX as u64)
+    plain.then(|| digits.parse().ok()).flatten().filter(|xid| *xid <= i64::MAX as u64)
 }
 
 impl Cursor {
@@ -85,11 +79,7 @@ impl Cursor {
         let [VERSION, seen_origin, seen, origin, horizon, event_id] = parts[..] else {
             return Err(MALFORMED);
         };
-        let seen = if seen.is_empty() {
-            None
-        } else {
-            Some(Mark::parse(seen_origin, seen)?)
-        };
+        let seen = if seen.is_empty() { None } else { Some(Mark::parse(seen_origin, seen)?) };
         Ok(Self {
             seen,
             horizon: Mark::parse(origin, horizon)?,
@@ -101,10 +91,7 @@ impl Cursor {
 impl Mark {
     fn parse(origin: &str, snapshot: &str) -> Result<Self> {
         let origin = origin.parse().map_err(|_| MALFORMED)?;
-        Ok(Self {
-            origin,
-            snapshot: Snapshot::parse(snapshot)?,
-        })
+        Ok(Self { origin, snapshot: Snapshot::parse(snapshot)? })
     }
 }
 
@@ -130,22 +117,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn mark() -> impl Strategy<Value = Mark> {
-        (
-            any::<i64>(),
-            1_u64..1000,
-            prop::collection::btree_set(0_u64..50, 0..5),
-        )
-            .prop_map(|(origin, xmin, running)| {
-                let running: Vec<String> = running
-                    .iter()
-                    .map(|step| (xmin + step).to_string())
-                    .collect();
+        (any::<i64>(), 1_u64..1000, prop::collection::btree_set(0_u64..50, 0..5)).prop_map(
+            |(origin, xmin, running)| {
+                let running: Vec<String> =
+                    running.iter().map(|step| (xmin + step).to_string()).collect();
                 let text = format!("{xmin}:{}:{}", xmin + 50, running.join(","));
-                Mark {
-                    origin,
-                    snapshot: Snapshot::parse(&text).expect("snapshot"),
-                }
-            })
+                Mark { origin, snapshot: Snapshot::parse(&text).expect("snapshot") }
+            },
+        )
     }
 
     proptest! {

@@ -100,9 +100,9 @@ impl Error {
             Self::Missing { argument } => {
                 format!("argument \"{argument}\" must not be null").into()
             }
-            Self::Length {
-                argument, min, max, ..
-            } => format!("argument \"{argument}\" must be {min} to {max} bytes long").into(),
+            Self::Length { argument, min, max, .. } => {
+                format!("argument \"{argument}\" must be {min} to {max} bytes long").into()
+            }
             Self::Malformed { argument, .. } => {
                 format!("argument \"{argument}\" is malformed").into()
             }
@@ -174,36 +174,14 @@ mod tests {
     #[test]
     fn every_refusal_names_its_argument() {
         for error in [
-            Error::Missing {
-                argument: "namespace",
-            },
-            Error::Length {
-                argument: "namespace",
-                min: 1,
-                max: 512,
-                actual: 0,
-            },
-            Error::Malformed {
-                argument: "namespace",
-                expected: "x",
-            },
-            Error::NotInFuture {
-                argument: "namespace",
-            },
-            Error::NotPositive {
-                argument: "namespace",
-            },
-            Error::Negative {
-                argument: "namespace",
-            },
-            Error::Unsupported {
-                argument: "namespace",
-            },
-            Error::TooMany {
-                argument: "namespace",
-                max: 1,
-                actual: 2,
-            },
+            Error::Missing { argument: "namespace" },
+            Error::Length { argument: "namespace", min: 1, max: 512, actual: 0 },
+            Error::Malformed { argument: "namespace", expected: "x" },
+            Error::NotInFuture { argument: "namespace" },
+            Error::NotPositive { argument: "namespace" },
+            Error::Negative { argument: "namespace" },
+            Error::Unsupported { argument: "namespace" },
+            Error::TooMany { argument: "namespace", max: 1, actual: 2 },
         ] {
             assert!(error.message().contains("\"namespace\""), "{error:?}");
         }

@@ -66,11 +66,7 @@ impl Method {
     }
 
     pub fn invalidating() -> Vec<&'static str> {
-        Self::ALL
-            .into_iter()
-            .filter(|method| method.invalidates())
-            .map(Self::as_str)
-            .collect()
+        Self::ALL.into_iter().filter(|method| method.invalidates()).map(Self::as_str).collect()
     }
 }
 
@@ -97,7 +93,8 @@ impl Notice<'_> {
             ("count", self.count.map(Value::from)),
         ];
         let present = fields.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        let members: Vec<String> = present.map(|(key, value)| format!("\"{key}\":{value}")).collect();
+        let members: Vec<String> =
+            present.map(|(key, value)| format!("\"{key}\":{value}")).collect();
         format!("{{{}}}", members.join(","))
     }
 }
@@ -108,11 +105,7 @@ mod tests {
 
     #[test]
     fn absent_keys_are_left_out() {
-        let notice = Notice {
-            method: "invalidate",
-            event_id: 7,
-            ..Notice::default()
-        };
+        let notice = Notice { method: "invalidate", event_id: 7, ..Notice::default() };
         assert_eq!(notice.to_json(), r#"{"method":"invalidate","event_id":7}"#);
     }
 

@@ -9,10 +9,8 @@ use uuid::Uuid;
 /// method 3), so ids order as `created_at` does, to a quarter of a microsecond. That is what lets
 /// listings page by id alone.
 pub fn new_id(created_at: Timestamp, random: [u8; 8]) -> Uuid {
-    let unix_micros = created_at
-        .0
-        .saturating_add(POSTGRES_EPOCH_UNIX_SECONDS * 1_000_000)
-        .max(0) as u64;
+    let unix_micros =
+        created_at.0.saturating_add(POSTGRES_EPOCH_UNIX_SECONDS * 1_000_000).max(0) as u64;
     let fraction = ((unix_micros % 1000) * 4096 / 1000) as u16;
     let mut tail = [0; 10];
     tail[..2].copy_from_slice(&fraction.to_be_bytes());

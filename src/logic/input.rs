@@ -19,12 +19,7 @@ fn within(argument: &'static str, text: &str, min: usize, max: usize) -> Result<
     if (min..=max).contains(&actual) {
         Ok(())
     } else {
-        Err(Error::Length {
-            argument,
-            min,
-            max,
-            actual,
-        })
+        Err(Error::Length { argument, min, max, actual })
     }
 }
 
@@ -71,11 +66,7 @@ pub fn positive(argument: &'static str, span: Option<Span>) -> Result<Option<Spa
 
 pub fn not_negative(argument: &'static str, span: Option<Span>) -> Result<Span> {
     let span = required(argument, span)?;
-    if span < Span::ZERO {
-        Err(Error::Negative { argument })
-    } else {
-        Ok(span)
-    }
+    if span < Span::ZERO { Err(Error::Negative { argument }) } else { Ok(span) }
 }
 
 /// A bound on a number of rows; `None` is no bound.
@@ -89,11 +80,7 @@ pub fn row_limit(argument: &'static str, rows: Option<i64>) -> Result<Option<i64
 /// The price of one call. Nothing is charged in this version, but a bad call is one already.
 pub fn cost(cost: Option<i32>) -> Result<i32> {
     let cost = required("cost", cost)?;
-    if cost < 0 {
-        Err(Error::Negative { argument: "cost" })
-    } else {
-        Ok(cost)
-    }
+    if cost < 0 { Err(Error::Negative { argument: "cost" }) } else { Ok(cost) }
 }
 
 /// Arguments that belong to quotas and rate limits: refused, so that nobody believes in a limit
@@ -138,10 +125,7 @@ impl History {
                 return Err(Error::Malformed { argument, expected });
             }
         }
-        Ok(Self {
-            created_at,
-            last_used_at,
-        })
+        Ok(Self { created_at, last_used_at })
     }
 }
 
@@ -156,12 +140,7 @@ mod tests {
         assert!(namespace(Some(&"a".repeat(512))).is_ok());
         assert!(namespace(Some(&"ä".repeat(257))).is_err());
         assert!(namespace(Some("")).is_err());
-        assert_eq!(
-            namespace(None),
-            Err(Error::Missing {
-                argument: "namespace"
-            })
-        );
+        assert_eq!(namespace(None), Err(Error::Missing { argument: "namespace" }));
         assert!(name(Some("")).is_ok());
         assert!(name(Some(&"a".repeat(257))).is_err());
     }
@@ -179,10 +158,7 @@ mod tests {
     fn a_token_is_no_display_text() {
         let token = "sk_0000000000000000000000000000000030OBQY";
         let other = Digest([7; 32]);
-        assert_eq!(
-            display_prefix(Some(token), &other),
-            Err(Error::RevealingPrefix)
-        );
+        assert_eq!(display_prefix(Some(token), &other), Err(Error::RevealingPrefix));
         assert!(display_prefix(Some("sk_0000...OBQY"), &other).is_ok());
     }
 

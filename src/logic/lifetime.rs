@@ -55,10 +55,7 @@ impl Lifetime {
             Status::Disabled
         } else if self.expires_at.is_some_and(|end| now >= end) {
             Status::Expired
-        } else if self
-            .max_idle
-            .is_some_and(|max| now.since(self.last_used_at) > max)
-        {
+        } else if self.max_idle.is_some_and(|max| now.since(self.last_used_at) > max) {
             Status::IdleTimeout
         } else {
             Status::Active
@@ -118,37 +115,22 @@ mod tests {
 
     #[test]
     fn bounds() {
-        let expiring = Lifetime {
-            expires_at: Some(NOW),
-            ..alive()
-        };
+        let expiring = Lifetime { expires_at: Some(NOW), ..alive() };
         assert_eq!(expiring.status(NOW), Status::Expired);
         assert_eq!(expiring.status(Timestamp(NOW.0 - 1)), Status::Active);
-        let idle = Lifetime {
-            max_idle: Some(Span(10)),
-            ..alive()
-        };
+        let idle = Lifetime { max_idle: Some(Span(10)), ..alive() };
         assert_eq!(idle.status(Timestamp(NOW.0 + 10)), Status::Active);
         assert_eq!(idle.status(Timestamp(NOW.0 + 11)), Status::IdleTimeout);
-        let grace = Lifetime {
-            revocation: Some(Revocation::GraceUntil(NOW)),
-            ..alive()
-        };
+        let grace = Lifetime { revocation: Some(Revocation::GraceUntil(NOW)), ..alive() };
         assert_eq!(grace.status(Timestamp(NOW.0 - 1)), Status::Active);
         assert_eq!(grace.status(NOW), Status::Revoked);
-        let infinite = Lifetime {
-            expires_at: Some(Timestamp(i64::MAX)),
-            ..alive()
-        };
+        let infinite = Lifetime { expires_at: Some(Timestamp(i64::MAX)), ..alive() };
         assert_eq!(infinite.status(NOW), Status::Active);
     }
 
     #[test]
     fn a_clock_that_steps_back_revives_nothing() {
-        let revoked = Lifetime {
-            revocation: Some(Revocation::Final),
-            ..alive()
-        };
+        let revoked = Lifetime { revocation: Some(Revocation::Final), ..alive() };
         assert_eq!(revoked.status(Timestamp(0)), Status::Revoked);
     }
 
@@ -159,16 +141,10 @@ mod tests {
         assert!(!alive().touch_is_due(after(59), minute));
         assert!(alive().touch_is_due(after(60), minute));
         assert!(alive().touch_is_due(NOW, Span::ZERO));
-        let idle = Lifetime {
-            max_idle: Some(Span::from_seconds(100)),
-            ..alive()
-        };
+        let idle = Lifetime { max_idle: Some(Span::from_seconds(100)), ..alive() };
         assert!(!idle.touch_is_due(after(4), minute));
         assert!(idle.touch_is_due(after(5), minute));
-        let patient = Lifetime {
-            max_idle: Some(Span::from_seconds(86_400)),
-            ..alive()
-        };
+        let patient = Lifetime { max_idle: Some(Span::from_seconds(86_400)), ..alive() };
         assert!(patient.touch_is_due(after(60), minute));
     }
 }

@@ -15,20 +15,11 @@ impl Network {
     pub fn new(address: IpAddr, bits: u8) -> Self {
         match address {
             IpAddr::V6(v6) if bits >= 96 => match v6.to_ipv4_mapped() {
-                Some(v4) => Self {
-                    address: IpAddr::V4(v4),
-                    bits: bits.min(128) - 96,
-                },
-                None => Self {
-                    address,
-                    bits: bits.min(128),
-                },
+                Some(v4) => Self { address: IpAddr::V4(v4), bits: bits.min(128) - 96 },
+                None => Self { address, bits: bits.min(128) },
             },
             IpAddr::V6(_) => Self { address, bits },
-            IpAddr::V4(_) => Self {
-                address,
-                bits: bits.min(32),
-            },
+            IpAddr::V4(_) => Self { address, bits: bits.min(32) },
         }
     }
 
@@ -51,9 +42,7 @@ impl Network {
                 (net.to_bits() ^ addr.to_bits()) & mask == 0
             }
             (IpAddr::V6(net), IpAddr::V6(addr)) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(self.bits))
-                    .unwrap_or(0);
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
                 (net.to_bits() ^ addr.to_bits()) & mask == 0
             }
             _ => false,
@@ -67,10 +56,7 @@ mod tests {
 
     fn net(text: &str) -> Network {
         let (address, bits) = text.split_once('/').unwrap_or((text, "255"));
-        Network::new(
-            address.parse().expect("address"),
-            bits.parse().expect("bits"),
-        )
+        Network::new(address.parse().expect("address"), bits.parse().expect("bits"))
     }
 
     #[test]
@@ -90,11 +76,7 @@ mod tests {
             ("10.0.0.0/8", "10.0.0.0/7", false),
             ("10.0.0.0/8", "10.1.0.0/16", true),
         ] {
-            assert_eq!(
-                net(network).contains(&net(address)),
-                inside,
-                "{network} {address}"
-            );
+            assert_eq!(net(network).contains(&net(address)), inside, "{network} {address}");
         }
     }
 }

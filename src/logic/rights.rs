@@ -10,12 +10,8 @@ pub enum Level {
     Admin,
 }
 
-const VALIDATE: &[&str] = &[
-    "api_token_validate",
-    "api_token_validate_hash",
-    "api_token_touch",
-    "api_token_events",
-];
+const VALIDATE: &[&str] =
+    &["api_token_validate", "api_token_validate_hash", "api_token_touch", "api_token_events"];
 
 const MANAGE: &[&str] = &[
     "api_token_create",

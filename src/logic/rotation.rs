@@ -52,10 +52,7 @@ pub fn plan(
 /// The old token's end: now, or after the grace period, but never past its own expiry.
 fn retire(lifetime: &Lifetime, grace: Span, now: Timestamp) -> Retirement {
     if grace <= Span::ZERO {
-        return Retirement {
-            revoked_at: now,
-            in_grace: false,
-        };
+        return Retirement { revoked_at: now, in_grace: false };
     }
     let end = now.plus(grace);
     Retirement {
@@ -84,54 +81,27 @@ mod tests {
         last_used_at: NOW,
         max_idle: None,
     };
-    const AT_ONCE: Terms = Terms {
-        grace: Span::ZERO,
-        expires_at: None,
-    };
+    const AT_ONCE: Terms = Terms { grace: Span::ZERO, expires_at: None };
 
     #[test]
     fn without_grace_the_old_token_ends_now() {
         let granted = plan(&ACTIVE, false, None, &AT_ONCE, NOW);
-        let retired = Retirement {
-            revoked_at: NOW,
-            in_grace: false,
-        };
-        assert_eq!(
-            granted,
-            Rotation::Granted {
-                retired,
-                expires_at: None
-            }
-        );
+        let retired = Retirement { revoked_at: NOW, in_grace: false };
+        assert_eq!(granted, Rotation::Granted { retired, expires_at: None });
     }
 
     #[test]
     fn grace_never_outlives_the_old_expiry() {
-        let expiring = Lifetime {
-            expires_at: Some(Timestamp(1_500)),
-            ..ACTIVE
-        };
-        let terms = Terms {
-            grace: Span(10_000),
-            expires_at: Some(Timestamp(9_000)),
-        };
-        let retired = Retirement {
-            revoked_at: Timestamp(1_500),
-            in_grace: true,
-        };
-        let granted = Rotation::Granted {
-            retired,
-            expires_at: Some(Timestamp(9_000)),
-        };
+        let expiring = Lifetime { expires_at: Some(Timestamp(1_500)), ..ACTIVE };
+        let terms = Terms { grace: Span(10_000), expires_at: Some(Timestamp(9_000)) };
+        let retired = Retirement { revoked_at: Timestamp(1_500), in_grace: true };
+        let granted = Rotation::Granted { retired, expires_at: Some(Timestamp(9_000)) };
         assert_eq!(plan(&expiring, false, None, &terms, NOW), granted);
     }
 
     #[test]
     fn expiry_is_kept_and_capped() {
-        let expiring = Lifetime {
-            expires_at: Some(Timestamp(5_000)),
-            ..ACTIVE
-        };
+        let expiring = Lifetime { expires_at: Some(Timestamp(5_000)), ..ACTIVE };
         let expiry = |hard_end| match plan(&expiring, false, hard_end, &AT_ONCE, NOW) {
             Rotation::Granted { expires_at, .. } => expires_at,
             _ => None,
@@ -143,10 +113,7 @@ mod tests {
 
     #[test]
     fn the_dead_are_not_renewed_and_reuse_is_seen() {
-        let expired = Lifetime {
-            expires_at: Some(NOW),
-            ..ACTIVE
-        };
+        let expired = Lifetime { expires_at: Some(NOW), ..ACTIVE };
         let refused = Rotation::Refused(Reason::Expired);
         assert_eq!(plan(&expired, false, None, &AT_ONCE, NOW), refused);
         assert_eq!(plan(&expired, true, None, &AT_ONCE, NOW), Rotation::Reused);

@@ -15,12 +15,7 @@ pub fn check<'a>(
         let scope = scope.ok_or(Error::Missing { argument })?;
         if scope.len() > MAX_SCOPE_BYTES {
             let (max, actual) = (MAX_SCOPE_BYTES, scope.len());
-            return Err(Error::Length {
-                argument,
-                min: 1,
-                max,
-                actual,
-            });
+            return Err(Error::Length { argument, min: 1, max, actual });
         }
         if !is_well_formed(scope) {
             return Err(Error::Malformed {
@@ -31,11 +26,7 @@ pub fn check<'a>(
         count += 1;
     }
     if count > MAX_SCOPES {
-        return Err(Error::TooMany {
-            argument,
-            max: MAX_SCOPES,
-            actual: count,
-        });
+        return Err(Error::TooMany { argument, max: MAX_SCOPES, actual: count });
     }
     Ok(())
 }
@@ -47,9 +38,7 @@ fn is_well_formed(scope: &str) -> bool {
 
 fn is_word(word: &str) -> bool {
     !word.is_empty()
-        && word
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
 /// Does holding `held` grant `needed`? Needing `a:*` takes `a:*` or something wider.
@@ -58,14 +47,11 @@ pub fn covers(held: &str, needed: &str) -> bool {
         return true;
     }
     // The prefix keeps its colon, so that `ab:*` does not cover `abc:d`.
-    held.strip_suffix('*')
-        .is_some_and(|prefix| prefix.ends_with(':') && needed.starts_with(prefix))
+    held.strip_suffix('*').is_some_and(|prefix| prefix.ends_with(':') && needed.starts_with(prefix))
 }
 
 pub fn covers_all<'a>(held: &[&str], needed: impl IntoIterator<Item = &'a str>) -> bool {
-    needed
-        .into_iter()
-        .all(|needed| held.iter().any(|held| covers(held, needed)))
+    needed.into_iter().all(|needed| held.iter().any(|held| covers(held, needed)))
 }
 
 #[cfg(test)]
@@ -108,26 +94,18 @@ mod tests {
         for good in ["a", "*", "a:b", "a:*", "a.b-c_d:E9:*"] {
             assert!(is_well_formed(good), "{good}");
         }
-        for bad in [
-            "", ":", "a:", ":a", "a::b", "*:a", "a*", "a:b*", "a:*:b", "a b", "ä", "*:*",
-        ] {
+        for bad in ["", ":", "a:", ":a", "a::b", "*:a", "a*", "a:b*", "a:*:b", "a b", "ä", "*:*"] {
             assert!(!is_well_formed(bad), "{bad}");
         }
     }
 
     #[test]
     fn null_and_bounds_are_errors() {
-        assert_eq!(
-            check("scopes", [None]),
-            Err(Error::Missing { argument: "scopes" })
-        );
+        assert_eq!(check("scopes", [None]), Err(Error::Missing { argument: "scopes" }));
         let many = vec![Some("a"); MAX_SCOPES + 1];
         assert!(matches!(check("scopes", many), Err(Error::TooMany { .. })));
         let long = "a".repeat(MAX_SCOPE_BYTES + 1);
-        assert!(matches!(
-            check("scopes", [Some(long.as_str())]),
-            Err(Error::Length { .. })
-        ));
+        assert!(matches!(check("scopes", [Some(long.as_str())]), Err(Error::Length { .. })));
     }
 
     #[test]

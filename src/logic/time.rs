@@ -71,10 +71,7 @@ mod tests {
 
     #[test]
     fn extremes_saturate() {
-        assert_eq!(
-            Span::from_interval(i32::MAX, i32::MAX, i64::MAX),
-            Span(i64::MAX)
-        );
+        assert_eq!(Span::from_interval(i32::MAX, i32::MAX, i64::MAX), Span(i64::MAX));
         assert_eq!(Timestamp(i64::MAX - 1).plus(Span(5)), Timestamp(i64::MAX));
         assert_eq!(Timestamp(0).minus(Span(i64::MAX)), Timestamp::MIN);
         assert!(!Timestamp(0).plus(Span(i64::MAX)).is_finite());

@@ -27,18 +27,10 @@ impl Prefix {
     pub fn parse(text: &str) -> Result<Self> {
         if text.is_empty() || text.len() > MAX_PREFIX_BYTES {
             let (max, actual) = (MAX_PREFIX_BYTES, text.len());
-            return Err(Error::Length {
-                argument: "prefix",
-                min: 1,
-                max,
-                actual,
-            });
+            return Err(Error::Length { argument: "prefix", min: 1, max, actual });
         }
         let words_ok = text.split('_').all(|word| {
-            !word.is_empty()
-                && word
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         });
         if !words_ok || !text.as_bytes()[0].is_ascii_lowercase() {
             return Err(Error::Malformed {
@@ -89,10 +81,7 @@ impl Token {
     pub fn display_prefix(&self) -> String {
         let token = &self.0;
         let secret_at = token.len() - SECRET_CHARS - CHECK_CHARS;
-        let (start, end) = (
-            &token[..secret_at + SHOWN_CHARS],
-            &token[token.len() - SHOWN_CHARS..],
-        );
+        let (start, end) = (&token[..secret_at + SHOWN_CHARS], &token[token.len() - SHOWN_CHARS..]);
         format!("{start}...{end}")
     }
 }
@@ -177,18 +166,12 @@ mod tests {
                     next
                 })
             });
-            token.0.as_bytes()[2..34]
-                .iter()
-                .for_each(|b| seen[usize::from(*b)] += 1);
+            token.0.as_bytes()[2..34].iter().for_each(|b| seen[usize::from(*b)] += 1);
         }
         let counts: Vec<u32> = seen.iter().copied().filter(|count| *count > 0).collect();
         assert_eq!(counts.len(), 62);
         assert!(
-            counts
-                .iter()
-                .max()
-                .zip(counts.iter().min())
-                .is_some_and(|(max, min)| max - min < 20)
+            counts.iter().max().zip(counts.iter().min()).is_some_and(|(max, min)| max - min < 20)
         );
     }
 
@@ -197,17 +180,7 @@ mod tests {
         for good in ["a", "sk", "sk_live", "a1_2b", "abcdefghijklmnopqrst"] {
             assert!(Prefix::parse(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "SK",
-            "1a",
-            "_a",
-            "a_",
-            "a__b",
-            "a-b",
-            "ä",
-            "abcdefghijklmnopqrstu",
-        ] {
+        for bad in ["", "SK", "1a", "_a", "a_", "a__b", "a-b", "ä", "abcdefghijklmnopqrstu"] {
             assert!(Prefix::parse(bad).is_err(), "{bad}");
         }
     }

@@ -97,30 +97,15 @@ mod tests {
         let inside = Network::v4([10, 0, 0, 0], 8);
         let outside = Network::v4([192, 0, 2, 1], 32);
         let networks = [inside];
-        let request = Request {
-            required_scopes: &["b"],
-            client_ip: Some(outside),
-        };
-        let revoked = Lifetime {
-            revocation: Some(Revocation::Final),
-            ..ACTIVE
-        };
-        let mut token = Credential {
-            lifetime: revoked,
-            allowed_ips: Some(&networks),
-            scopes: &["a"],
-        };
+        let request = Request { required_scopes: &["b"], client_ip: Some(outside) };
+        let revoked = Lifetime { revocation: Some(Revocation::Final), ..ACTIVE };
+        let mut token =
+            Credential { lifetime: revoked, allowed_ips: Some(&networks), scopes: &["a"] };
         assert_eq!(decide(&token, &request, NOW), Err(Reason::Revoked));
         token.lifetime = ACTIVE;
         assert_eq!(decide(&token, &request, NOW), Err(Reason::IpNotAllowed));
-        let request = Request {
-            client_ip: Some(Network::v4([10, 9, 9, 9], 32)),
-            ..request
-        };
-        assert_eq!(
-            decide(&token, &request, NOW),
-            Err(Reason::InsufficientScope)
-        );
+        let request = Request { client_ip: Some(Network::v4([10, 9, 9, 9], 32)), ..request };
+        assert_eq!(decide(&token, &request, NOW), Err(Reason::InsufficientScope));
         token.scopes = &["b"];
         assert_eq!(decide(&token, &request, NOW), Ok(()));
     }
@@ -128,14 +113,7 @@ mod tests {
     #[test]
     fn an_allow_list_without_an_address_refuses() {
         let networks = [Network::v4([0; 4], 0)];
-        let token = Credential {
-            lifetime: ACTIVE,
-            allowed_ips: Some(&networks),
-            scopes: &[],
-        };
-        assert_eq!(
-            decide(&token, &Request::default(), NOW),
-            Err(Reason::IpNotAllowed)
-        );
+        let token = Credential { lifetime: ACTIVE, allowed_ips: Some(&networks), scopes: &[] };
+        assert_eq!(decide(&token, &Request::default(), NOW), Err(Reason::IpNotAllowed));
     }
 }

@@ -99,10 +99,7 @@ impl TextArray {
         // SAFETY: declared text[], so each element is a text.
         unsafe {
             let elements = Element::TEXT.of_array(self.0);
-            elements
-                .into_iter()
-                .map(|element| element.map(|text| datum::text(text)))
-                .collect()
+            elements.into_iter().map(|element| element.map(|text| datum::text(text))).collect()
         }
     }
 }
@@ -112,10 +109,7 @@ impl CidrArray {
         // SAFETY: declared cidr[], so each element is a cidr.
         unsafe {
             let elements = Element::CIDR.of_array(self.0);
-            elements
-                .into_iter()
-                .map(|element| element.map(|cidr| datum::network(cidr)))
-                .collect()
+            elements.into_iter().map(|element| element.map(|cidr| datum::network(cidr))).collect()
         }
     }
 }

@@ -75,12 +75,8 @@ pub(super) struct Element {
 }
 
 impl Element {
-    pub const TEXT: Self = Self {
-        oid: pg_sys::TEXTOID,
-    };
-    pub const CIDR: Self = Self {
-        oid: pg_sys::CIDROID,
-    };
+    pub const TEXT: Self = Self { oid: pg_sys::TEXTOID };
+    pub const CIDR: Self = Self { oid: pg_sys::CIDROID };
 
     /// The elements of an array of this type, whatever its dimensions; `None` for a NULL element.
     ///
@@ -102,9 +98,7 @@ impl Element {
                 &mut nulls,
                 &mut count,
             );
-            (0..count as usize)
-                .map(|at| (!*nulls.add(at)).then(|| *values.add(at)))
-                .collect()
+            (0..count as usize).map(|at| (!*nulls.add(at)).then(|| *values.add(at))).collect()
         }
     }
 }

@@ -26,10 +26,7 @@ pub struct Record(Datum);
 
 impl Shape {
     pub const fn new(columns: &'static [Column]) -> Self {
-        Self {
-            columns,
-            descriptor: OnceCell::new(),
-        }
+        Self { columns, descriptor: OnceCell::new() }
     }
 
     /// Forms the row. `values` are datums of the columns' types, in order; those that are missing

@@ -47,10 +47,7 @@ struct Caller {
 
 impl Caller {
     fn replaced_by(owner: pg_sys::Oid) -> Self {
-        let mut caller = Self {
-            role: pg_sys::InvalidOid,
-            context: 0,
-        };
+        let mut caller = Self { role: pg_sys::InvalidOid, context: 0 };
         // SAFETY: reads, then sets two backend-local variables, as fmgr does for SECURITY DEFINER.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut caller.role, &mut caller.context);

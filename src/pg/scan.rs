@@ -108,13 +108,7 @@ impl Scan {
             let equal = pg_sys::BTEqualStrategyNumber as u16;
             pg_sys::ScanKeyInit(&mut key, 1, equal, equals.into(), argument);
             pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
-            Self {
-                table,
-                index,
-                snapshot,
-                slot,
-                scan,
-            }
+            Self { table, index, snapshot, slot, scan }
         }
     }
 
@@ -132,9 +126,7 @@ impl Scan {
         // SAFETY: the slot holds a tuple of this open table, and the table's access method is the
         // one that Postgres itself calls here. Called through a pointer, hence the guard.
         let result = unsafe {
-            let lock = (*(*self.table).rd_tableam)
-                .tuple_lock
-                .expect("a table can lock rows");
+            let lock = (*(*self.table).rd_tableam).tuple_lock.expect("a table can lock rows");
             let mut tid = (*self.slot).tts_tid;
             let command = pg_sys::GetCurrentCommandId(true);
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
@@ -199,8 +191,7 @@ impl Row<'_> {
     }
 
     pub fn timestamp(&self, column: i16) -> Option<Timestamp> {
-        self.datum(column)
-            .map(|datum| Timestamp(datum.value() as i64))
+        self.datum(column).map(|datum| Timestamp(datum.value() as i64))
     }
 
     pub fn uuid(&self, column: i16) -> Option<pgrx::Uuid> {
@@ -211,14 +202,12 @@ impl Row<'_> {
 
     pub fn interval(&self, column: i16) -> Option<Span> {
         // SAFETY: callers name an interval column.
-        self.datum(column)
-            .map(|datum| unsafe { datum::interval(datum) })
+        self.datum(column).map(|datum| unsafe { datum::interval(datum) })
     }
 
     pub fn text(&self, column: i16) -> Option<&str> {
         // SAFETY: callers name a text column; the tuple is pinned while `self` lives.
-        self.datum(column)
-            .map(|datum| unsafe { datum::text(datum) })
+        self.datum(column).map(|datum| unsafe { datum::text(datum) })
     }
 
     pub fn texts(&self, column: i16) -> Vec<&str> {
@@ -228,11 +217,7 @@ impl Row<'_> {
         // SAFETY: callers name a text[] column; the tuple is pinned while `self` lives.
         unsafe {
             let elements = Element::TEXT.of_array(array);
-            elements
-                .into_iter()
-                .flatten()
-                .map(|text| datum::text(text))
-                .collect()
+            elements.into_iter().flatten().map(|text| datum::text(text)).collect()
         }
     }
 
@@ -241,13 +226,7 @@ impl Row<'_> {
         // SAFETY: callers name a cidr[] column.
         unsafe {
             let elements = Element::CIDR.of_array(array);
-            Some(
-                elements
-                    .into_iter()
-                    .flatten()
-                    .map(|cidr| datum::network(cidr))
-                    .collect(),
-            )
+            Some(elements.into_iter().flatten().map(|cidr| datum::network(cidr)).collect())
         }
     }
 

@@ -41,9 +41,7 @@ unsafe fn is_mine_to_change(table: pg_sys::Relation, slot: *mut pg_sys::TupleTab
     }
     // SAFETY: as promised by the caller; called through a pointer, hence the guard.
     unsafe {
-        let visible = (*(*table).rd_tableam)
-            .tuple_satisfies_snapshot
-            .expect("a table can check");
+        let visible = (*(*table).rd_tableam).tuple_satisfies_snapshot.expect("a table can check");
         let mine = pg_sys::GetTransactionSnapshot();
         pg_sys::ffi::pg_guard_ffi_boundary(|| visible(table, slot, mine))
     }
@@ -81,9 +79,7 @@ unsafe fn update(
         let new_slot = pg_sys::MakeSingleTupleTableSlot(row_type, &pg_sys::TTSOpsHeapTuple);
         pg_sys::ExecStoreHeapTuple(new, new_slot, false);
 
-        let update = (*(*table).rd_tableam)
-            .tuple_update
-            .expect("a table can update rows");
+        let update = (*(*table).rd_tableam).tuple_update.expect("a table can update rows");
         let mut tid = (*slot).tts_tid;
         let command = pg_sys::GetCurrentCommandId(true);
         let mut failure = pg_sys::TM_FailureData::default();
@@ -121,12 +117,14 @@ unsafe fn update(
 /// # Safety
 /// `slot` must hold a tuple just written to the open `table`.
 unsafe fn enter_into_indexes(table: pg_sys::Relation, slot: *mut pg_sys::TupleTableSlot) {
+    // Then no column counts as changed, which is true of every indexed one.
+    const NO_RANGE_TABLE: u32 = 0;
     // SAFETY: an executor state of our own, used for this one table and freed; the result
     // relation is palloc'd zeroed and initialised as logical replication does it.
     unsafe {
         let estate = pg_sys::CreateExecutorState();
         let target = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
-        pg_sys::InitResultRelInfo(target, table, 1, std::ptr::null_mut(), 0);
+        pg_sys::InitResultRelInfo(target, table, NO_RANGE_TABLE, std::ptr::null_mut(), 0);
         pg_sys::ExecOpenIndices(target, false);
         compat::insert_index_entries(target, slot, estate);
         pg_sys::ExecCloseIndices(target);

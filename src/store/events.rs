@@ -177,21 +177,11 @@ fn decode(row: &SpiHeapTupleData, after: Option<&Cursor>, here: i64) -> Result<R
         _ => {
             let present: Option<&str> = row.get(2)?;
             let snapshot = Snapshot::parse(present.unwrap_or_default())?;
-            (
-                after.map(|after| after.horizon.clone()),
-                Mark {
-                    origin: here,
-                    snapshot,
-                },
-            )
+            (after.map(|after| after.horizon.clone()), Mark { origin: here, snapshot })
         }
     };
     Ok(Read {
-        cursor: Cursor {
-            seen,
-            horizon,
-            event_id,
-        },
+        cursor: Cursor { seen, horizon, event_id },
         event_id,
         at: row.get(4)?,
         method: row.get(5)?,

@@ -31,16 +31,10 @@ pub fn change(change: Change, role: RegRole, functions: Vec<&str>) -> Result<()>
     let arguments = [role.oid().into(), functions.into(), template.into()];
     let statement: Option<String> = Spi::connect(|client| {
         let rows = client.select(COMPOSE, Some(1), &arguments)?;
-        if rows.is_empty() {
-            Ok(None)
-        } else {
-            rows.first().get_one()
-        }
+        if rows.is_empty() { Ok(None) } else { rows.first().get_one() }
     })?;
-    let unknown_role = Error::Malformed {
-        argument: "role",
-        expected: "the name of an existing role",
-    };
+    let unknown_role =
+        Error::Malformed { argument: "role", expected: "the name of an existing role" };
     let statement = statement.ok_or(unknown_role)?;
     Spi::connect_mut(|client| client.update(statement.as_str(), None, &[]).map(|_| ()))?;
     Ok(())
@@ -54,11 +48,7 @@ pub fn may_manage(role: pg_sys::Oid) -> Result<bool> {
         JOIN pg_catalog.pg_proc p ON p.pronamespace OPERATOR(pg_catalog.=) e.extnamespace
         WHERE e.extname OPERATOR(pg_catalog.=) 'api_tokens'
             AND p.proname OPERATOR(pg_catalog.=) 'api_token_list'";
-    let may: Option<bool> = Spi::connect(|client| {
-        client
-            .select(SQL, Some(1), &[role.into()])?
-            .first()
-            .get_one()
-    })?;
+    let may: Option<bool> =
+        Spi::connect(|client| client.select(SQL, Some(1), &[role.into()])?.first().get_one())?;
     Ok(may == Some(true))
 }

@@ -29,10 +29,7 @@ pub(super) use statement;
 
 impl Statement {
     pub const fn new(sql: &'static str) -> Self {
-        Self {
-            sql,
-            plan: OnceCell::new(),
-        }
+        Self { sql, plan: OnceCell::new() }
     }
 
     /// Runs it and gives `read` the result. The arguments' types are those of the first call.
@@ -45,10 +42,8 @@ impl Statement {
             let plan = match self.plan.get() {
                 Some(plan) => *plan,
                 None => {
-                    let types: Vec<PgOid> = arguments
-                        .iter()
-                        .map(|argument| argument.oid().into())
-                        .collect();
+                    let types: Vec<PgOid> =
+                        arguments.iter().map(|argument| argument.oid().into()).collect();
                     let plan = client.prepare_mut(self.sql, &types)?.keep();
                     *self.plan.get_or_init(|| Box::leak(Box::new(plan)))
                 }

@@ -19,19 +19,13 @@ impl<'a> StoredToken<'a> {
     pub fn lifetime(&self) -> Lifetime {
         let row = &self.0;
         let revocation = row.timestamp(column::REVOKED_AT).map(|at| {
-            if row.bool(column::IN_GRACE) {
-                Revocation::GraceUntil(at)
-            } else {
-                Revocation::Final
-            }
+            if row.bool(column::IN_GRACE) { Revocation::GraceUntil(at) } else { Revocation::Final }
         });
         Lifetime {
             enabled: row.bool(column::ENABLED),
             revocation,
             expires_at: row.timestamp(column::EXPIRES_AT),
-            last_used_at: row
-                .timestamp(column::LAST_USED_AT)
-                .unwrap_or(Timestamp::MIN),
+            last_used_at: row.timestamp(column::LAST_USED_AT).unwrap_or(Timestamp::MIN),
             max_idle: row.interval(column::MAX_IDLE),
         }
     }
@@ -73,10 +67,7 @@ impl<'a> StoredToken<'a> {
             family_id: row.uuid(column::FAMILY_ID).expect("is NOT NULL"),
             generation: row.int(column::GENERATION),
             namespace: row.text(column::NAMESPACE).unwrap_or_default().to_owned(),
-            token_prefix: row
-                .text(column::TOKEN_PREFIX)
-                .unwrap_or_default()
-                .to_owned(),
+            token_prefix: row.text(column::TOKEN_PREFIX).unwrap_or_default().to_owned(),
             max_expires_at: row.timestamp(column::MAX_EXPIRES_AT),
             replaced_by: row.uuid(column::REPLACED_BY),
             lifetime: self.lifetime(),

@@ -21,10 +21,7 @@ const BY_HASH: UniqueIndex = UniqueIndex {
     index: c"tokens_token_hash_key",
     columns: columns::LAST,
 };
-const BY_ID: UniqueIndex = UniqueIndex {
-    index: c"tokens_pkey",
-    ..BY_HASH
-};
+const BY_ID: UniqueIndex = UniqueIndex { index: c"tokens_pkey", ..BY_HASH };
 
 /// Which token is meant: by what its holder presents, or by its id.
 pub enum Handle {
@@ -50,9 +47,7 @@ impl Handle {
     /// returns it as they left it. Raises 25006, naming `function`, where nothing can be written.
     pub fn hold(&self, function: &CStr) -> Option<HeldToken> {
         transaction::require_writable(function);
-        self.find(Lock::NoKeyUpdate, |token| {
-            token.map(|token| token.to_held())
-        })
+        self.find(Lock::NoKeyUpdate, |token| token.map(|token| token.to_held()))
     }
 }
 
@@ -196,9 +191,5 @@ pub fn set_enabled(held: &HeldToken, enabled: bool) -> Result<()> {
 /// Fails if a row that is held was out of sight of the statement that should change it: it was
 /// committed after the snapshot of a REPEATABLE READ transaction.
 pub(super) fn changed_one(rows: usize) -> Result<()> {
-    if rows == 1 {
-        Ok(())
-    } else {
-        Err(Error::Conflict.into())
-    }
+    if rows == 1 { Ok(()) } else { Err(Error::Conflict.into()) }
 }

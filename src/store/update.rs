@@ -45,9 +45,7 @@ pub fn assign(held: &HeldToken, assignments: Vec<Assignment>) -> Result<()> {
         columns.join(", ")
     );
     let changed = Spi::connect_mut(|client| {
-        client
-            .update(sql.as_str(), None, &arguments)
-            .map(|rows| rows.len())
+        client.update(sql.as_str(), None, &arguments).map(|rows| rows.len())
     })?;
     changed_one(changed)
 }
@@ -55,10 +53,7 @@ pub fn assign(held: &HeldToken, assignments: Vec<Assignment>) -> Result<()> {
 /// The text of a jsonb value.
 pub fn json_text(json: Jsonb) -> Result<String> {
     let text = Spi::connect(|client| {
-        client
-            .select("SELECT $1::pg_catalog.text", Some(1), &[json.into()])?
-            .first()
-            .get_one()
+        client.select("SELECT $1::pg_catalog.text", Some(1), &[json.into()])?.first().get_one()
     })?;
     Ok(text.unwrap_or_default())
 }

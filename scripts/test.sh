@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Runs every test against a throwaway cluster; the last line is "N passed, N failed".
+set -u
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+passed=0
+failed=0
+log=target/test.log
+: >"$log"
+
+# Counts the result lines of a runner's output, which is shown as it comes.
+tally() {
+    passed=$((passed + $(grep -cE "$2" "$1")))
+    failed=$((failed + $(grep -cE "$3" "$1")))
+}
+
+# cargo_tests NAME ARGUMENTS...
+cargo_tests() {
+    say "$1"
+    shift
+    cargo test --locked --no-fail-fast "$@" >target/step.log 2>&1
+    status=$?
+    tally target/step.log '^test .* \.\.\. ok$' '^test .* \.\.\. FAILED$'
+    if [ "$status" != 0 ]; then
+        grep -qE '^test .* \.\.\. FAILED$' target/step.log || failed=$((failed + 1))
+        cat target/step.log
+    fi
+    cat target/step.log >>"$log"
+    grep -E '^test result' target/step.log
+}
+
+# pg_tests NAME PROGRAM INPUTDIR: a schedule of pg_regress or pg_isolation_regress.
+pg_tests() {
+    say "$1"
+    if [ ! -x "$2" ]; then
+        echo "error: $2 is missing"
+        failed=$((failed + 1))
+        return
+    fi
+    out=$(server_dir "$4")
+    rm -rf "${out:?}"/*
+    input=$out/input
+    cp -r "$3" "$input"
+    [ "$(id -u)" != 0 ] || chown -R postgres "$out"
+    as_server env PATH="$BIN:$PATH" "$2" --bindir="$BIN" --inputdir="$input" --outputdir="$out" \
+        --host="$socket" --user="$SUPERUSER" --dbname="$4" --load-extension=api_tokens \
+        --schedule="$input/schedule" >target/step.log 2>&1
+    tally target/step.log '^(ok |test .* \.\.\. ok| +[a-z_]+ +\.\.\. ok)' \
+        '^(not ok |test .* \.\.\. FAILED| +[a-z_]+ +\.\.\. FAILED)'
+    cat target/step.log >>"$log"
+    grep -E 'ok|FAILED' target/step.log
+    [ ! -s "$out/regression.diffs" ] || cat "$out/regression.diffs"
+}
+
+cargo_tests "pure logic: unit and property tests" -p api_tokens_logic
+
+say "starting a cluster of Postgres $PG_MAJOR"
+cluster=$(server_dir test)
+trap 'stop_cluster "$cluster"; rm -rf "$cluster/data" "$(socket_dir "$cluster")"' EXIT
+stop_cluster "$cluster"
+rm -rf "$cluster/data"
+start_cluster "$cluster" fsync=off max_prepared_transactions=10 wal_level=replica \
+    max_wal_senders=10 autovacuum_naptime=600
+socket=$(socket_dir "$cluster")
+as_server "$BIN/psql" -qX -h "$socket" -U "$SUPERUSER" -d postgres \
+    -c "CREATE DATABASE api_tokens_template" >/dev/null
+as_server "$BIN/psql" -qX -h "$socket" -U "$SUPERUSER" -d api_tokens_template \
+    -c "CREATE EXTENSION api_tokens" >/dev/null
+
+export RUST_BACKTRACE=0 API_TOKENS_TEST_HOST=$socket API_TOKENS_TEST_CLUSTER=$cluster API_TOKENS_TEST_BIN=$BIN
+cargo_tests "black box: SQL over real connections" -p api_tokens_tests
+
+pgxs=$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")
+pg_tests "pg_regress: the surface" "$pgxs/test/regress/pg_regress" tests/regress regress
+pg_tests "isolation: races" "$pgxs/test/isolation/pg_isolation_regress" tests/isolation isolation
+
+say "details in $log"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

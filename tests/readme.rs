@@ -1,0 +1,41 @@
+//! Every SQL line of the README and of docs/ runs.
+
+use api_tokens_tests::*;
+
+/// The ```sql blocks of a document, in order, with the lines they start at.
+fn blocks(markdown: &str) -> Vec<(usize, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (number, line) in (1..).zip(markdown.lines()) {
+        match (&mut open, line.trim()) {
+            (None, "```sql") => open = Some((number, String::new())),
+            (Some(_), "```") => blocks.extend(open.take()),
+            (Some((_, sql)), _) => *sql += &format!("{line}\n"),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+#[test]
+fn every_sql_block_of_the_readme_runs_in_order() {
+    let db = Database::empty();
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
+    let blocks = blocks(&readme);
+    assert!(blocks.len() >= 5, "{}", blocks.len());
+    let mut script = String::from("\\set ON_ERROR_STOP on\n");
+    for (line, sql) in blocks {
+        script += &format!("\\echo README.md:{line}\n{sql}\n");
+    }
+    let path = std::env::temp_dir().join(format!("{}.sql", db.name));
+    std::fs::write(&path, script).expect("write");
+    let output = std::process::Command::new(bin_dir().join("psql"))
+        .args(["-X", "-q", "-h", &host(), "-U", "postgres", "-d", &db.name, "-f"])
+        .arg(&path)
+        .output()
+        .expect("psql");
+    let _ = std::fs::remove_file(&path);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}

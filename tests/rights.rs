@@ -1,0 +1,180 @@
+//! Who may call what. Rights are part of the contract.
+
+use api_tokens_tests::*;
+
+const DENIED: &str = "42501";
+
+fn is_denied(sql: &mut postgres::Client, call: &str) -> bool {
+    match sql.query(call, &[]) {
+        Ok(_) => false,
+        Err(error) => error.code().is_some_and(|code| code.code() == DENIED),
+    }
+}
+
+/// One call of each function; errors other than a missing right are fine.
+const CALLS: &[(&str, &str)] = &[
+    ("validate", "SELECT api_token_validate('x')"),
+    ("validate", "SELECT api_token_validate_hash(sha256('x'))"),
+    ("validate", "SELECT api_token_touch('x')"),
+    ("validate", "SELECT api_token_events()"),
+    ("manage", "SELECT api_token_create('acme')"),
+    ("manage", "SELECT api_token_import('acme', sha256('x'), 'x...')"),
+    ("manage", "SELECT api_token_refresh('x')"),
+    ("manage", "SELECT api_token_refresh_by_id(gen_random_uuid())"),
+    ("manage", "SELECT api_token_invalidate('x')"),
+    ("manage", "SELECT api_token_invalidate_by_id(gen_random_uuid())"),
+    ("manage", "SELECT api_token_invalidate_all('acme')"),
+    ("manage", "SELECT api_token_list('acme')"),
+    ("manage", "SELECT api_token_get(gen_random_uuid())"),
+    ("manage", "SELECT api_token_update(gen_random_uuid(), '{}')"),
+    ("manage", "SELECT api_token_set_enabled(gen_random_uuid(), true)"),
+    ("manage", "SELECT api_token_cleanup()"),
+    ("admin", "SELECT api_tokens_grant('pg_monitor', 'nonsense')"),
+    ("admin", "SELECT api_tokens_revoke('pg_monitor', 'nonsense')"),
+    ("nobody", "SELECT api_tokens.update_token(gen_random_uuid(), '{}')"),
+    ("nobody", "SELECT api_tokens.checked_namespace('x')"),
+    ("nobody", "SELECT * FROM api_tokens.tokens"),
+    ("nobody", "SELECT * FROM api_tokens.token_info"),
+    ("nobody", "SELECT * FROM api_tokens.events"),
+    ("nobody", "INSERT INTO api_tokens.events DEFAULT VALUES"),
+    ("nobody", "SELECT nextval('api_tokens.events_event_id_seq')"),
+    ("anyone", "SELECT api_token_looks_valid('x')"),
+];
+
+#[test]
+fn each_level_opens_its_functions_and_no_others() {
+    let mut db = Database::new();
+    for levels in [&[][..], &["validate"], &["manage"], &["admin"]] {
+        let role = db.role(&format!("r{}", levels.join("")), levels);
+        let mut sql = db.connect_as(&role);
+        for (needed, call) in CALLS {
+            let open = *needed == "anyone"
+                || levels.contains(needed)
+                || (levels == ["admin"] && *needed != "nobody");
+            assert_eq!(!is_denied(&mut sql, call), open, "{levels:?}: {call}");
+        }
+    }
+}
+
+#[test]
+fn no_function_is_forgotten_here() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let functions = "SELECT DISTINCT p.proname FROM pg_proc p JOIN pg_depend d
+        ON d.objid = p.oid AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid
+        WHERE e.extname = 'api_tokens' AND p.pronamespace <> 'api_tokens'::regnamespace";
+    for function in column(&mut sql, functions, &[]) {
+        let call = format!("{function}(");
+        assert!(CALLS.iter().any(|(_, sql)| sql.contains(&call)), "{function} is not tested");
+    }
+}
+
+#[test]
+fn a_level_can_be_taken_away_without_touching_another() {
+    let mut db = Database::new();
+    let role = db.role("r", &["validate", "manage"]);
+    let mut admin = db.connect();
+    let mut sql = db.connect_as(&role);
+    run(&mut admin, &format!("SELECT api_tokens_revoke('{role}', 'manage')"), &[]);
+    assert!(is_denied(&mut sql, "SELECT api_token_list('acme')"));
+    assert!(!is_denied(&mut sql, "SELECT api_token_validate('x')"));
+    assert!(!is_denied(&mut sql, "SELECT api_token_events()"));
+    run(&mut admin, &format!("SELECT api_tokens_revoke('{role}', 'admin')"), &[]);
+    assert!(is_denied(&mut sql, "SELECT api_token_validate('x')"));
+}
+
+#[test]
+fn a_managing_role_without_any_table_right_can_do_its_work() {
+    let mut db = Database::new();
+    let role = db.role("r", &["validate", "manage"]);
+    let mut sql = db.connect_as(&role);
+    let made = create(&mut sql, ", max_idle => '1 hour'");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+    let new = refresh(&mut sql, &made.token, ", '1 hour'").expect("refresh");
+    run(&mut sql, "SELECT api_token_update($1::text::uuid, '{\"name\": \"x\"}')", &[&new.id]);
+    assert_eq!(number(&mut sql, "SELECT count(*) FROM api_token_list('acme')", &[]), 2);
+    assert_eq!(number(&mut sql, "SELECT api_token_invalidate_all('acme')", &[]), 2);
+    assert_eq!(number(&mut sql, "SELECT api_token_cleanup('0')", &[]), 2);
+    let actors = column(&mut sql, "SELECT DISTINCT actor FROM api_token_events()", &[]);
+    assert_eq!(actors, [role]);
+}
+
+#[test]
+fn the_actor_is_the_role_that_was_set() {
+    let mut db = Database::new();
+    let role = db.role("web", &["manage"]);
+    let mut sql = db.connect();
+    sql.batch_execute(&format!("SET ROLE {role}")).expect("set role");
+    create(&mut sql, "");
+    sql.batch_execute("RESET ROLE").expect("reset role");
+    assert_eq!(text(&mut sql, "SELECT actor FROM api_token_events()", &[]), role);
+}
+
+#[test]
+fn with_validate_rights_only_the_invalidating_events_are_seen() {
+    let mut db = Database::new();
+    let role = db.role("r", &["validate"]);
+    let mut admin = db.connect();
+    let made = create(&mut admin, "");
+    run(&mut admin, "SELECT api_token_invalidate($1)", &[&made.token]);
+    let mut sql = db.connect_as(&role);
+    let methods = "SELECT method FROM api_token_events() ORDER BY event_id";
+    assert_eq!(column(&mut sql, methods, &[]), ["invalidate"]);
+    assert_eq!(column(&mut admin, methods, &[]), ["create", "invalidate"]);
+    assert_eq!(text(&mut sql, "SELECT current_user", &[]), role, "it is itself again");
+    // Also after an error in between.
+    failure(&mut sql, "SELECT api_token_events('x')", &[]);
+    assert!(is_denied(&mut sql, "SELECT * FROM api_tokens.events"));
+}
+
+#[test]
+fn objects_of_the_callers_search_path_are_not_used() {
+    let mut db = Database::new();
+    let role = db.role("evil", &["validate", "manage", "admin"]);
+    let mut admin = db.connect();
+    admin.batch_execute(&format!("CREATE SCHEMA evil AUTHORIZATION {role}")).expect("schema");
+    let mut sql = db.connect_as(&role);
+    sql.batch_execute(
+        "CREATE FUNCTION evil.boom() RETURNS boolean LANGUAGE plpgsql AS $$
+            BEGIN RAISE 'hijacked'; END $$;
+        CREATE FUNCTION evil.eq(uuid, uuid) RETURNS boolean LANGUAGE sql AS 'SELECT evil.boom()';
+        CREATE OPERATOR evil.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = evil.eq);
+        CREATE FUNCTION evil.eqt(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT evil.boom()';
+        CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.eqt);
+        CREATE FUNCTION evil.lt(timestamptz, timestamptz) RETURNS boolean LANGUAGE sql AS 'SELECT evil.boom()';
+        CREATE OPERATOR evil.< (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = evil.lt);
+        CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()';
+        CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT evil.boom()';
+        SET search_path = evil, pg_catalog, public",
+    )
+    .expect("set the trap");
+    let made = create(&mut sql, "");
+    let new = refresh(&mut sql, &made.token, ", '1 hour'").expect("refresh");
+    let newer = refresh(&mut sql, &new.token, "").expect("refresh");
+    run(&mut sql, "SELECT api_token_update($1::text::uuid, '{\"name\": \"x\"}')", &[&newer.id]);
+    for call in [
+        "SELECT api_token_list('acme')",
+        "SELECT api_token_events()",
+        "SELECT api_token_invalidate_all('acme')",
+        "SELECT api_token_cleanup('0')",
+        "SELECT api_tokens_grant('pg_monitor', 'validate')",
+        "SELECT api_tokens_revoke('pg_monitor', 'validate')",
+    ] {
+        run(&mut sql, call, &[]);
+    }
+}
+
+#[test]
+fn settings_are_the_administrators() {
+    let mut db = Database::new();
+    let role = db.role("r", &["validate"]);
+    let mut sql = db.connect_as(&role);
+    verdict(&mut sql, "x");
+    for setting in
+        ["touch_interval = 0", "notify_channel = ''", "event_retention = 0", "on_reuse = 'audit'"]
+    {
+        assert!(is_denied(&mut sql, &format!("SET api_tokens.{setting}")), "{setting}");
+    }
+    let unknown = failure(&mut sql, "SET api_tokens.no_such_setting = 1", &[]);
+    assert_eq!(unknown.code().code(), "42602", "the prefix is reserved");
+}

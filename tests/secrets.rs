@@ -1,0 +1,61 @@
+//! Promise 2: a raw token is at rest nowhere.
+
+use api_tokens_tests::*;
+use std::path::{Path, PathBuf};
+
+/// All files below a folder that can be read; temporary ones may vanish meanwhile.
+fn files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files(&path, into),
+            Ok(kind) if kind.is_file() => into.push(path),
+            _ => {}
+        }
+    }
+}
+
+fn files_with(needle: &[u8]) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    files(&cluster_dir(), &mut all);
+    assert!(all.len() > 500, "the cluster's files can be read");
+    all.retain(|path| {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        bytes.windows(needle.len()).any(|window| window == needle)
+    });
+    all
+}
+
+#[test]
+fn neither_heap_nor_wal_nor_log_holds_a_token() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    sql.batch_execute(
+        "LISTEN api_tokens; SET log_statement = 'all'; SET log_parameter_max_length = 0",
+    )
+    .expect("set");
+    let namespace = format!("namespace-{}", db.name);
+    let row = sql
+        .query_one("SELECT token FROM api_token_create($1, max_idle => '1 h')", &[&namespace])
+        .expect("create");
+    let first: String = row.get(0);
+    assert_eq!(verdict(&mut sql, &first), "ok");
+    assert!(truth(&mut sql, "SELECT api_token_touch($1)", &[&first]));
+    let second = refresh(&mut sql, &first, ", '1 h'").expect("refresh").token;
+    assert!(refresh(&mut sql, &first, "").is_err(), "reuse");
+    run(&mut sql, "SELECT api_token_invalidate($1)", &[&second]);
+    run(&mut sql, "SELECT count(*) FROM api_token_list($1, true)", &[&namespace]);
+    failure(&mut sql, "SELECT api_token_validate($1, '{a b}')", &[&second]);
+    failure(&mut sql, "SELECT api_token_refresh($1, '-1 s')", &[&second]);
+    sql.batch_execute("CHECKPOINT").expect("checkpoint");
+    let told = notifications(&mut sql).join("\n");
+    for token in [&first, &second] {
+        let secret = &token[3..];
+        assert!(!told.contains(secret));
+        assert_eq!(files_with(secret.as_bytes()), [] as [PathBuf; 0]);
+    }
+    // The search itself works: the namespace is in heap and WAL.
+    let found = files_with(namespace.as_bytes());
+    let in_folder = |name: &str| found.iter().any(|path| path.to_string_lossy().contains(name));
+    assert!(in_folder("/base/") && in_folder("/pg_wal/"), "{found:?}");
+}

@@ -1,0 +1,216 @@
+//! Recording a use: right for the idle timeout, coalesced, and never felt by the caller.
+
+use api_tokens_tests::*;
+use postgres::Client;
+
+fn last_used(sql: &mut Client, token: &Created) -> String {
+    text(sql, "SELECT last_used_at FROM api_tokens.tokens WHERE token_id::text = $1", &[&token.id])
+}
+
+/// Was the token's use recorded by `check`?
+fn is_recorded(sql: &mut Client, token: &Created, check: impl FnOnce()) -> bool {
+    let before = last_used(sql, token);
+    check();
+    last_used(sql, token) != before
+}
+
+#[test]
+fn a_use_is_written_once_per_interval() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, "");
+    let mut observer = db.connect();
+    assert!(!is_recorded(&mut observer, &made, || assert_eq!(
+        verdict(&mut sql, &made.token),
+        "ok"
+    )));
+    age(&mut sql, &made, "last_used_at = now() - interval '61 s'");
+    assert!(is_recorded(&mut observer, &made, || assert_eq!(verdict(&mut sql, &made.token), "ok")));
+    assert!(!is_recorded(&mut observer, &made, || assert_eq!(
+        verdict(&mut sql, &made.token),
+        "ok"
+    )));
+}
+
+#[test]
+fn with_max_idle_a_twentieth_of_it_is_enough() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_idle => '100 s'");
+    let mut observer = db.connect();
+    age(&mut sql, &made, "last_used_at = clock_timestamp() - interval '3 s'");
+    assert!(!is_recorded(&mut observer, &made, || assert_eq!(
+        verdict(&mut sql, &made.token),
+        "ok"
+    )));
+    age(&mut sql, &made, "last_used_at = clock_timestamp() - interval '6 s'");
+    assert!(is_recorded(&mut observer, &made, || assert_eq!(verdict(&mut sql, &made.token), "ok")));
+}
+
+#[test]
+fn many_checks_in_one_statement_write_once() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, "");
+    age(&mut sql, &made, "last_used_at = now() - interval '1 h'");
+    let version = "SELECT ctid FROM api_tokens.tokens WHERE token_id::text = $1";
+    let before = text(&mut sql, version, &[&made.id]);
+    let many = "SELECT count(*) FILTER (WHERE v.ok) FROM generate_series(1, 100) i,
+        LATERAL api_token_validate($1 || left(i::text, 0)) v";
+    assert_eq!(number(&mut sql, many, &[&made.token]), 100);
+    let after = text(&mut sql, version, &[&made.id]);
+    assert_ne!(before, after);
+    let page = |ctid: &str| ctid.trim_matches(['(', ')']).split(',').next().map(str::to_owned);
+    assert_eq!(page(&before), page(&after), "a HOT update stays on its page");
+    sql.batch_execute("SELECT pg_stat_force_next_flush()").expect("flush");
+    let counts = "SELECT row(n_tup_upd, n_tup_hot_upd)::text FROM pg_stat_all_tables
+        WHERE relid = 'api_tokens.tokens'::regclass";
+    assert_eq!(text(&mut sql, counts, &[]), "(2,2)", "one by age(), one by the checks");
+}
+
+#[test]
+fn a_refused_check_is_no_use() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", scopes => '{a}'");
+    age(&mut sql, &made, "last_used_at = now() - interval '1 h'");
+    let mut observer = db.connect();
+    let ask = "SELECT ok FROM api_token_validate($1, '{b}')";
+    assert!(!is_recorded(&mut observer, &made, || assert!(!truth(&mut sql, ask, &[&made.token]))));
+}
+
+#[test]
+fn touch_resets_idleness() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_idle => '1 h'");
+    let mut observer = db.connect();
+    assert!(is_recorded(&mut observer, &made, || {
+        assert!(truth(&mut sql, "SELECT api_token_touch($1)", &[&made.token]));
+    }));
+}
+
+#[test]
+fn where_nothing_can_be_written_the_check_still_works() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, "");
+    age(&mut sql, &made, "last_used_at = now() - interval '1 h'");
+    let mut observer = db.connect();
+    for begin in ["BEGIN READ ONLY", "BEGIN ISOLATION LEVEL SERIALIZABLE"] {
+        assert!(!is_recorded(&mut observer, &made, || {
+            sql.batch_execute(begin).expect(begin);
+            assert_eq!(verdict(&mut sql, &made.token), "ok");
+            assert!(truth(&mut sql, "SELECT api_token_touch($1)", &[&made.token]));
+            sql.batch_execute("COMMIT").expect("commit");
+        }));
+    }
+    assert!(is_recorded(&mut observer, &made, || {
+        sql.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("begin");
+        assert_eq!(verdict(&mut sql, &made.token), "ok");
+        sql.batch_execute("COMMIT").expect("commit");
+    }));
+}
+
+#[test]
+fn a_lock_held_by_another_is_not_waited_for() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, "");
+    age(&mut sql, &made, "last_used_at = now() - interval '1 h'");
+    let mut holder = db.connect();
+    sql.batch_execute("SET lock_timeout = '1s'").expect("set");
+    for hold in [
+        "SELECT FROM api_tokens.tokens FOR UPDATE",
+        "SELECT FROM api_tokens.tokens FOR KEY SHARE",
+        "UPDATE api_tokens.tokens SET name = 'changing'",
+        "LOCK TABLE api_tokens.tokens IN SHARE MODE",
+    ] {
+        holder.batch_execute(&format!("BEGIN; {hold}")).expect(hold);
+        assert_eq!(verdict(&mut sql, &made.token), "ok", "{hold}");
+        holder.batch_execute("ROLLBACK").expect("rollback");
+    }
+}
+
+#[test]
+fn open_transactions_that_touch_in_opposite_order_do_not_deadlock() {
+    let db = Database::new();
+    let (mut one, mut two) = (db.connect(), db.connect());
+    let (a, b) = (create(&mut one, ""), create(&mut one, ""));
+    age(&mut one, &a, "last_used_at = now() - interval '1 h'");
+    age(&mut one, &b, "last_used_at = now() - interval '1 h'");
+    for (session, token) in [(0, &a), (1, &b), (0, &b), (1, &a)] {
+        let sql = if session == 0 { &mut one } else { &mut two };
+        sql.batch_execute("SET lock_timeout = '1s'; BEGIN").expect("begin");
+        assert_eq!(verdict(sql, &token.token), "ok");
+    }
+    one.batch_execute("COMMIT").expect("commit");
+    two.batch_execute("COMMIT").expect("commit");
+}
+
+#[test]
+fn a_row_changed_since_the_snapshot_is_left_alone() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, "");
+    let mut changer = db.connect();
+    sql.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").expect("begin");
+    age(&mut changer, &made, "last_used_at = now() - interval '1 h'");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+    let versions = "SELECT count(*) FROM api_tokens.tokens WHERE token_id::text = $1";
+    assert_eq!(number(&mut sql, versions, &[&made.id]), 1, "not seen twice");
+    sql.batch_execute("COMMIT").expect("commit");
+    assert_eq!(number(&mut changer, versions, &[&made.id]), 1);
+}
+
+#[test]
+fn a_touch_keeps_every_other_column() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(
+        &mut sql,
+        ", 'n', '{\"k\": [1, 2]}', '{a,b:*}', '2900-01-01', '1 y',
+        allowed_ips => '{0.0.0.0/0}', max_expires_at => '2950-01-01'",
+    );
+    age(&mut sql, &made, "last_used_at = now() - interval '1 h'");
+    let rest = "SELECT to_jsonb(t) - 'last_used_at' FROM api_tokens.tokens t";
+    let before = text(&mut sql, rest, &[]);
+    let ask = "SELECT ok FROM api_token_validate($1, client_ip => '192.0.2.1')";
+    let mut observer = db.connect();
+    assert!(is_recorded(&mut observer, &made, || assert!(truth(&mut sql, ask, &[&made.token]))));
+    assert_eq!(text(&mut sql, rest, &[]), before);
+}
+
+#[test]
+fn touches_that_leave_a_full_page_are_found_by_every_index() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    // Toasted metadata on some, so that the new version also carries a toast pointer.
+    sql.batch_execute(
+        "INSERT INTO api_tokens.tokens (token_id, family_id, created_at, last_used_at, token_hash,
+            namespace, token_prefix, max_idle, metadata)
+        SELECT id, id, now(), now() - interval '1 h', sha256(('t' || i)::bytea), 'acme', 'x...',
+            '1 day', CASE WHEN i % 50 = 0 THEN (SELECT jsonb_object_agg(j, md5(j::text)) FROM generate_series(1, 500) j)
+                ELSE jsonb_build_object('i', i) END
+        FROM (SELECT i, gen_random_uuid() id FROM generate_series(1, 3000) i) t",
+    )
+    .expect("fill");
+    let all_ok = "SELECT count(*) FILTER (WHERE v.ok AND v.metadata IS NOT NULL)
+        FROM generate_series(1, 3000) i, LATERAL api_token_validate('t' || i) v";
+    let aging = "UPDATE api_tokens.tokens SET last_used_at = last_used_at - interval '2 h'";
+    for _ in 0..3 {
+        assert_eq!(number(&mut sql, all_ok, &[]), 3000);
+        sql.batch_execute(aging).expect("age");
+    }
+    sql.batch_execute("CREATE EXTENSION amcheck").expect("amcheck");
+    sql.batch_execute(
+        "SELECT bt_index_check(c.oid, true) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+            WHERE i.indrelid = 'api_tokens.tokens'::regclass;
+        SELECT 1 / (count(*) = 0)::int FROM verify_heapam('api_tokens.tokens')",
+    )
+    .expect("indexes and heap agree");
+    for off in ["enable_seqscan", "enable_bitmapscan"] {
+        sql.batch_execute(&format!("SET {off} = off")).expect("set");
+    }
+    assert_eq!(number(&mut sql, "SELECT count(*) FROM api_token_list('acme')", &[]), 3000);
+}
