@@ -57,9 +57,12 @@ cargo_tests "pure logic: unit and property tests" -p api_tokens_logic
 
 say "starting a cluster of Postgres $PG_MAJOR"
 cluster=$(server_dir test)
-trap 'stop_cluster "$cluster"; rm -rf "$cluster/data" "$(socket_dir "$cluster")"' EXIT
-stop_cluster "$cluster"
-rm -rf "$cluster/data"
+remove_cluster() {
+    stop_cluster "$cluster"
+    rm -rf "${cluster:?}"/* "$(socket_dir "$cluster")"
+}
+trap remove_cluster EXIT
+remove_cluster
 start_cluster "$cluster" fsync=off max_prepared_transactions=10 wal_level=replica \
     max_wal_senders=10 autovacuum_naptime=600
 socket=$(socket_dir "$cluster")

@@ -4,12 +4,11 @@ FROM api_token_create('create');
 SELECT token ~ '^acme_live_[0-9A-Za-z]{38}$' AS form
 FROM api_token_create('create', 'ci', '{"plan": "pro"}', '{orders:read,admin:*}',
     '2999-01-01 UTC', '7 days', 'acme_live', '{10.0.0.0/8}', true);
-SELECT name, metadata, scopes, status, expires_at, max_idle, allowed_ips, enabled,
-    last_used_at = created_at AS unused, octet_length(token_hash) AS hash_bytes, generation,
-    family_id = token_id AS first
-FROM api_tokens.tokens JOIN api_token_list('create') USING (token_id, name, metadata, scopes,
-    expires_at, max_idle, allowed_ips, enabled, last_used_at, created_at)
-ORDER BY created_at;
+SELECT name, metadata, scopes, status, expires_at AT TIME ZONE 'UTC' AS expires_at, max_idle,
+    allowed_ips, enabled, last_used_at = created_at AS unused
+FROM api_token_list('create') ORDER BY created_at;
+SELECT octet_length(token_hash) AS hash_bytes, generation, family_id = token_id AS first
+FROM api_tokens.tokens WHERE namespace = 'create';
 SELECT api_token_create('');
 SELECT api_token_create('create', prefix => 'SK');
 SELECT api_token_create('create', max_uses => 10);
