@@ -207,13 +207,15 @@ fn paging_is_not_disturbed_by_what_arrives_meanwhile() {
 #[test]
 fn own_uncommitted_events_are_not_given_out() {
     let db = Database::new();
-    let mut sql = db.connect();
+    let (mut sql, mut other) = (db.connect(), db.connect());
     let mut consumer = Consumer::new(10);
     sql.batch_execute("BEGIN").expect("begin");
     create(&mut sql, "");
+    // A younger transaction that has ended puts ours inside the snapshot's bounds.
+    create(&mut other, "");
     assert!(consumer.catch_up(&mut sql).is_empty());
     sql.batch_execute("COMMIT").expect("commit");
-    assert_eq!(consumer.catch_up(&mut sql), [1]);
+    assert_eq!(consumer.catch_up(&mut sql), [1, 2]);
 }
 
 #[test]

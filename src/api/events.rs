@@ -12,23 +12,9 @@ use pgrx::datum::{JsonB, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::{Uuid, name, pg_extern};
 
-type Rows = TableIterator<
-    'static,
-    (
-        name!(cursor, String),
-        name!(event_id, i64),
-        name!(at, Option<TimestampWithTimeZone>),
-        name!(method, Option<String>),
-        name!(namespace, Option<String>),
-        name!(token_id, Option<Uuid>),
-        name!(count, Option<i64>),
-        name!(actor, Option<String>),
-        name!(detail, Option<JsonB>),
-    ),
->;
-
 /// Not SECURITY DEFINER: how much is shown depends on who asks.
 #[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity, reason = "pgrx reads the columns off the signature")]
 fn api_token_events(
     after_cursor: Option<&str>,
     namespace: Option<&str>,
@@ -50,7 +36,7 @@ fn api_token_events(
     >,
 > {
     let found = read(after_cursor, namespace, max_rows)?;
-    let rows: Rows = TableIterator::new(found.into_iter().map(|event| {
+    let rows = TableIterator::new(found.into_iter().map(|event| {
         let Read { cursor, event_id, at, method, namespace, token_id, count, actor, detail } =
             event;
         (cursor.to_string(), event_id, at, method, namespace, token_id, count, actor, detail)

@@ -86,9 +86,9 @@ pub struct Read {
 /// See `api_tokens_logic::cursor` for the marks. Page 1 goes on with what the cursor's horizon
 /// contains and its reader has not got; page 2 begins what is new since, up to the present.
 ///
-/// Both the rows and the present snapshot come from one statement, so they agree. On a standby a
-/// snapshot does not list the transactions in progress, so there the present ends at the oldest
-/// of them. What was written in another cluster and restored here counts as seen by every mark
+/// Both the rows and the present snapshot come from one statement, so they agree. A snapshot does
+/// not list the transaction that takes it, and on a standby none of those in progress; there the
+/// present ends at the oldest of them. What was written in another cluster and restored here counts as seen by every mark
 /// taken here, and as new to every mark taken there.
 ///
 /// $1 this cluster's origin · $2 $3 seen (origin, snapshot or NULL) · $4 $5 horizon ·
@@ -97,6 +97,7 @@ pub struct Read {
 const READ: &str = "
     WITH present AS MATERIALIZED (
         SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+                OR pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL
             THEN pg_catalog.format('%s:%s:', pg_catalog.pg_snapshot_xmin(s),
                 pg_catalog.pg_snapshot_xmin(s))::pg_catalog.pg_snapshot
             ELSE s END AS snapshot

@@ -1,0 +1,53 @@
+-- What `make run` shows: a token's life, each step with its real output.
+\pset border 1
+\pset footer off
+\pset null '-'
+\set QUIET 1
+
+\echo
+\echo == 1. Install it: one extension, tables of its own that nobody else can read.
+\echo '   CREATE EXTENSION api_tokens;'
+CREATE EXTENSION api_tokens;
+
+\echo
+\echo == 2. Issue a token for a customer (a namespace). It is shown this once; only its SHA-256 is kept.
+\echo '   SELECT * FROM api_token_create(''acme'', ''ci'', ''{"plan": "pro"}'', ''{orders:*}'','
+\echo '       expires_at => now() + interval ''90 days'', max_idle => ''7 days'', prefix => ''acme_live'');'
+SELECT * FROM api_token_create('acme', 'ci', '{"plan": "pro"}', '{orders:*}',
+    expires_at => now() + interval '90 days', max_idle => '7 days', prefix => 'acme_live') \gset
+SELECT :'token' AS token, :'token_prefix' AS token_prefix;
+
+\echo == 3. Check it on every request: one index probe, one row, the reason if not.
+\echo '   SELECT ok, reason, namespace, name, metadata, scopes FROM api_token_validate($1, ''{orders:read}'');'
+SELECT ok, reason, namespace, name, metadata, scopes FROM api_token_validate(:'token', '{orders:read}');
+\echo '   ... and what it does not cover, and what is no token at all:'
+SELECT ok, reason, name FROM api_token_validate(:'token', '{users:delete}')
+UNION ALL SELECT ok, reason, name FROM api_token_validate('garbage');
+
+\echo == 4. Rotate it: a new token with the same rights; the old one goes on for an hour.
+\echo '   SELECT * FROM api_token_refresh($1, grace => ''1 hour'');'
+SELECT ok, token, token_prefix FROM api_token_refresh(:'token', grace => '1 hour') \gset new_
+SELECT :'new_token' AS new_token;
+SELECT 'old' AS which, ok, reason FROM api_token_validate(:'token')
+UNION ALL SELECT 'new', ok, reason FROM api_token_validate(:'new_token');
+\echo '   Presenting the old one for another rotation is refused, and recorded: somebody has a copy.'
+SELECT ok, reason FROM api_token_refresh(:'token');
+
+\echo == 5. Revoke it. From the commit on it is refused everywhere, and caches are told by NOTIFY.
+\echo '   LISTEN api_tokens;  SELECT api_token_invalidate($1);'
+LISTEN api_tokens;
+SELECT api_token_invalidate(:'new_token') AS known;
+SELECT ok, reason FROM api_token_validate(:'new_token');
+UNLISTEN api_tokens;
+
+\echo == 6. List what a customer has: never a token, only how to recognise it.
+\echo '   SELECT token_prefix, name, status, expires_at, last_used_at FROM api_token_list(''acme'', include_revoked => true);'
+SELECT token_prefix, name, status, expires_at::date, last_used_at::timestamptz(0) FROM api_token_list('acme', include_revoked => true);
+
+\echo == 7. Clean up what has been dead for long; a pg_cron line in the README does it nightly.
+\echo '   SELECT api_token_cleanup(older_than => ''0'');'
+SELECT api_token_cleanup(older_than => '0') AS deleted;
+
+\echo == 8. What happened, for the audit and for caches that were away.
+\echo '   SELECT event_id, method, namespace, actor FROM api_token_events();'
+SELECT event_id, method, namespace, actor FROM api_token_events();
