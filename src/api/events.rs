@@ -1,7 +1,6 @@
 //! Catching up: what a cache missed while it was not listening.
 
-use super::Answer;
-use crate::error::Result;
+use crate::error;
 use crate::pg::role;
 use crate::store::events::{self, Filter, Read};
 use crate::store::rights;
@@ -10,6 +9,7 @@ use api_tokens_logic::event::Method;
 use api_tokens_logic::{Error, input};
 use pgrx::datum::{JsonB, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{Uuid, name, pg_extern};
 
 /// Not SECURITY DEFINER: how much is shown depends on who asks.
@@ -19,7 +19,7 @@ fn api_token_events(
     after_cursor: Option<&str>,
     namespace: Option<&str>,
     max_rows: Option<i32>,
-) -> Answer<
+) -> Result<
     TableIterator<
         'static,
         (
@@ -34,6 +34,7 @@ fn api_token_events(
             name!(detail, Option<JsonB>),
         ),
     >,
+    ErrorReport,
 > {
     let found = read(after_cursor, namespace, max_rows)?;
     let rows = TableIterator::new(found.into_iter().map(|event| {
@@ -44,7 +45,11 @@ fn api_token_events(
     Ok(rows)
 }
 
-fn read(after: Option<&str>, namespace: Option<&str>, max_rows: Option<i32>) -> Result<Vec<Read>> {
+fn read(
+    after: Option<&str>,
+    namespace: Option<&str>,
+    max_rows: Option<i32>,
+) -> error::Result<Vec<Read>> {
     let after = after.map(Cursor::parse).transpose()?;
     let max_rows = input::row_limit("max_rows", max_rows.map(i64::from))?;
     let max_rows = max_rows.ok_or(Error::Missing { argument: "max_rows" })?;
