@@ -1,0 +1,1 @@
+SELECT * FROM api_token_create('created', 'key', '{"seats": 5}', '{orders.read}');
