@@ -9,9 +9,9 @@ SUPERUSER=postgres
 say() { printf '== %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# Postgres refuses to run as root, so root hands over to the user postgres.
+# Postgres refuses to run as root, so root hands over to the user postgres, in a folder it may enter.
 as_server() {
-    if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
+    if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi
 }
 
 # A folder below target/ that the server's user can reach; a clone in /root is closed to it.

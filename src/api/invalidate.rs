@@ -29,7 +29,7 @@ fn api_token_invalidate_by_id(token_id: Option<Uuid>) -> Answer<bool> {
 
 /// True if the token is known. Revoking what is revoked changes nothing and tells nobody.
 fn invalidate(handle: Option<Handle>, method: Method) -> Result<bool> {
-    let Some(held) = handle.and_then(|handle| handle.hold(c"api_token_invalidate()")) else {
+    let Some(held) = handle.and_then(|handle| handle.hold()) else {
         return Ok(false);
     };
     let now = clock::now();

@@ -94,7 +94,7 @@ fn hold(handle: &Handle) -> Result<Option<HeldToken>> {
     {
         tokens::lock_parent_in_grace(token_id)?;
     }
-    Ok(handle.hold(c"api_token_refresh()"))
+    Ok(handle.hold())
 }
 
 fn grant(

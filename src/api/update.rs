@@ -28,7 +28,7 @@ fn change_token(token_id: Option<Uuid>, changes: Option<Jsonb>) -> Result<()> {
     let token_id = input::required("token_id", token_id)?;
     let json = input::required("changes", changes)?;
     let changes = change::parse(&update::json_text(json)?)?;
-    let held = Handle::Id(token_id).hold(c"api_token_update()").ok_or(Error::UnknownToken)?;
+    let held = Handle::Id(token_id).hold().ok_or(Error::UnknownToken)?;
     if changes.is_empty() {
         return Ok(());
     }
@@ -116,7 +116,7 @@ fn api_token_set_enabled(token_id: Option<Uuid>, enabled: Option<bool>) -> Answe
 fn set_enabled(token_id: Option<Uuid>, enabled: Option<bool>) -> Result<bool> {
     let enabled = input::required("enabled", enabled)?;
     let handle = token_id.map(Handle::Id);
-    let Some(held) = handle.and_then(|handle| handle.hold(c"api_token_set_enabled()")) else {
+    let Some(held) = handle.and_then(|handle| handle.hold()) else {
         return Ok(false);
     };
     if held.lifetime.enabled != enabled {

@@ -7,13 +7,11 @@ use crate::error::Result;
 use crate::pg::argument::{CidrArray, IntervalValue, Jsonb};
 use crate::pg::datum::timestamptz;
 use crate::pg::scan::{Key, Lock, UniqueIndex};
-use crate::pg::transaction;
 use api_tokens_logic::Error;
 use api_tokens_logic::digest::Digest;
 use api_tokens_logic::rotation::Retirement;
 use api_tokens_logic::time::Timestamp;
 use pgrx::Uuid;
-use std::ffi::CStr;
 
 const BY_HASH: UniqueIndex = UniqueIndex {
     schema: c"api_tokens",
@@ -44,9 +42,8 @@ impl Handle {
     }
 
     /// Locks the token until the transaction ends, waiting for whoever is changing it, and
-    /// returns it as they left it. Raises 25006, naming `function`, where nothing can be written.
-    pub fn hold(&self, function: &CStr) -> Option<HeldToken> {
-        transaction::require_writable(function);
+    /// returns it as they left it. Only where the transaction can write.
+    pub fn hold(&self) -> Option<HeldToken> {
         self.find(Lock::NoKeyUpdate, |token| token.map(|token| token.to_held()))
     }
 }
