@@ -55,23 +55,31 @@ pg_tests() {
 
 cargo_tests "pure logic: unit and property tests" -p api_tokens_logic
 
-say "starting a cluster of Postgres $PG_MAJOR"
-cluster=$(server_dir test)
-remove_cluster() {
-    stop_cluster "$cluster"
-    rm -rf "${cluster:?}"/* "$(socket_dir "$cluster")"
+# new_cluster NAME SETTINGS...: a fresh one with the extension in a template database.
+new_cluster() {
+    cluster=$(server_dir "$1")
+    shift
+    say "starting a cluster of Postgres $PG_MAJOR ${1:+with $1}"
+    remove_cluster "$cluster"
+    start_cluster "$cluster" "$@" fsync=off max_prepared_transactions=10 max_wal_senders=10 \
+        autovacuum_naptime=600
+    socket=$(socket_dir "$cluster")
+    for do in "postgres CREATE DATABASE api_tokens_template" \
+        "api_tokens_template CREATE EXTENSION api_tokens"; do
+        as_server "$BIN/psql" -qX -h "$socket" -U "$SUPERUSER" -d "${do%% *}" -c "${do#* }" >/dev/null
+    done
+    export API_TOKENS_TEST_HOST=$socket API_TOKENS_TEST_CLUSTER=$cluster API_TOKENS_TEST_BIN=$BIN
 }
-trap remove_cluster EXIT
-remove_cluster
-start_cluster "$cluster" fsync=off max_prepared_transactions=10 wal_level=replica \
-    max_wal_senders=10 autovacuum_naptime=600
-socket=$(socket_dir "$cluster")
-as_server "$BIN/psql" -qX -h "$socket" -U "$SUPERUSER" -d postgres \
-    -c "CREATE DATABASE api_tokens_template" >/dev/null
-as_server "$BIN/psql" -qX -h "$socket" -U "$SUPERUSER" -d api_tokens_template \
-    -c "CREATE EXTENSION api_tokens" >/dev/null
+remove_cluster() {
+    stop_cluster "$1"
+    rm -rf "${1:?}"/* "$(socket_dir "$1")"
+}
+trap 'remove_cluster "$(server_dir preloaded)"; remove_cluster "$(server_dir test)"' EXIT
+export RUST_BACKTRACE=0
 
-export RUST_BACKTRACE=0 API_TOKENS_TEST_HOST=$socket API_TOKENS_TEST_CLUSTER=$cluster API_TOKENS_TEST_BIN=$BIN
+new_cluster preloaded shared_preload_libraries=api_tokens api_tokens.flush_interval=1
+cargo_tests "preloaded: the touch map and its flushes" -p api_tokens_tests --test preloaded
+new_cluster test
 cargo_tests "black box: SQL over real connections" -p api_tokens_tests
 
 pgxs=$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")

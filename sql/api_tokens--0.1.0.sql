@@ -7,17 +7,24 @@ CREATE SCHEMA api_tokens;
 REVOKE ALL ON SCHEMA api_tokens FROM PUBLIC;
 COMMENT ON SCHEMA api_tokens IS 'Tables of the extension api_tokens; reached through its functions only';
 
+-- Refused in a database whose encoding is not UTF8.
+CREATE FUNCTION api_tokens.check_encoding() RETURNS void LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'check_encoding_wrapper';
+COMMENT ON FUNCTION api_tokens.check_encoding() IS 'An error where texts are not UTF-8';
+SELECT api_tokens.check_encoding();
+
 
 -- Tables --------------------------------------------------------------------------------------
 
 -- Column numbers are known to src/store/columns.rs: append, never reorder. Fixed width and
--- NOT NULL first, so that a check reaches what it needs cheaply. fillfactor leaves room for the
--- HOT update of last_used_at; no index may hold that column.
+-- NOT NULL first, so that a check reaches what it needs cheaply and can overwrite last_used_at in
+-- place. fillfactor leaves room for the HOT updates of a flush; no index may hold its columns.
 CREATE TABLE api_tokens.tokens (
     token_id        uuid        NOT NULL,
     family_id       uuid        NOT NULL,
     created_at      timestamptz NOT NULL,
     last_used_at    timestamptz NOT NULL,
+    use_count       bigint      NOT NULL DEFAULT 0,
     generation      integer     NOT NULL DEFAULT 0,
     enabled         boolean     NOT NULL DEFAULT true,
     in_grace        boolean     NOT NULL DEFAULT false,
@@ -53,6 +60,7 @@ CREATE INDEX tokens_idle_idx ON api_tokens.tokens (token_id) WHERE max_idle IS N
 COMMENT ON TABLE api_tokens.tokens IS 'One row per token; of the token itself only its SHA-256';
 COMMENT ON COLUMN api_tokens.tokens.family_id IS 'Id of the first token of a line of rotations';
 COMMENT ON COLUMN api_tokens.tokens.generation IS 'How many rotations lie between the first token and this one';
+COMMENT ON COLUMN api_tokens.tokens.use_count IS 'Accepted checks, counted where the library is preloaded';
 COMMENT ON COLUMN api_tokens.tokens.in_grace IS 'revoked_at is the end of a grace period; otherwise a revocation is final, whatever the clock says';
 
 CREATE TABLE api_tokens.events (
@@ -90,6 +98,12 @@ AS 'MODULE_PATHNAME', 'token_status_wrapper';
 COMMENT ON FUNCTION api_tokens.token_status(timestamptz, boolean, boolean, timestamptz, timestamptz, interval, timestamptz)
 IS 'What a check would say of such a token at this time: active, revoked, disabled, expired or idle_timeout';
 
+CREATE FUNCTION api_tokens.live_last_use(token_id uuid, last_used_at timestamptz) RETURNS timestamptz
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'live_last_use_wrapper';
+COMMENT ON FUNCTION api_tokens.live_last_use(uuid, timestamptz)
+IS 'The later of the last use in the table and the one in shared memory';
+
 CREATE FUNCTION api_tokens.checked_namespace(namespace text) RETURNS text
 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'checked_namespace_wrapper';
@@ -109,7 +123,7 @@ COMMENT ON FUNCTION api_tokens.update_token(uuid, jsonb) IS 'The changing half o
 -- that callers need not change when they come; they are NULL until then.
 CREATE VIEW api_tokens.token_info AS
 SELECT t.token_id, t.token_prefix, t.name, t.namespace, t.metadata, t.scopes, s.status,
-    t.expires_at, t.max_idle, t.last_used_at, t.created_at,
+    t.expires_at, t.max_idle, u.last_used_at, t.created_at,
     s.status OPERATOR(pg_catalog.=) 'revoked' AS revoked,
     t.revoked_at, t.replaced_by,
     t.allowed_ips, t.enabled,
@@ -117,8 +131,9 @@ SELECT t.token_id, t.token_prefix, t.name, t.namespace, t.metadata, t.scopes, s.
     NULL::integer AS rate_limit, NULL::interval AS rate_window,
     t.max_expires_at
 FROM api_tokens.tokens t, LATERAL (
+    SELECT api_tokens.live_last_use(t.token_id, t.last_used_at) AS last_used_at OFFSET 0) u, LATERAL (
     SELECT api_tokens.token_status(t.revoked_at, t.in_grace, t.enabled, t.expires_at,
-        t.last_used_at, t.max_idle, pg_catalog.clock_timestamp()) AS status OFFSET 0) s;
+        u.last_used_at, t.max_idle, pg_catalog.clock_timestamp()) AS status OFFSET 0) s;
 COMMENT ON VIEW api_tokens.token_info IS 'A token as api_token_list(), api_token_get() and api_token_update() show it';
 
 
@@ -168,6 +183,15 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'api_token_validate_hash_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_validate_hash(bytea, text[], inet, integer)
 IS 'api_token_validate() for callers who hash the token themselves (SHA-256), so that it never reaches the server';
+
+CREATE FUNCTION @extschema@.api_token_validate_many(tokens text[], required_scopes text[] = NULL,
+    client_ip inet = NULL, cost integer = 1)
+RETURNS TABLE (ok boolean, reason text, token_id uuid, namespace text, name text, metadata jsonb,
+    scopes text[], expires_at timestamptz, remaining bigint, retry_after interval)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'api_token_validate_many_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_validate_many(text[], text[], inet, integer)
+IS 'api_token_validate() for many tokens at once: one row for each, in their order';
 
 CREATE FUNCTION @extschema@.api_token_touch(token text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -279,6 +303,16 @@ AS 'MODULE_PATHNAME', 'api_token_events_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_events(text, text, integer)
 IS 'Events after a cursor, none skipped and none twice; without manage rights only those that invalidate';
 
+CREATE FUNCTION @extschema@.api_token_stats(OUT calls bigint, OUT accepted bigint, OUT refused jsonb,
+    OUT touches_coalesced bigint, OUT touches_written bigint, OUT map_capacity bigint,
+    OUT map_used bigint, OUT map_pending bigint, OUT map_evictions bigint, OUT map_full bigint,
+    OUT flushes bigint, OUT rows_flushed bigint, OUT flush_failures bigint,
+    OUT last_flush_at timestamptz, OUT last_error text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'api_token_stats_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_stats()
+IS 'Counters of the whole server since its start: checks, refusals by reason, the touch map and its flushes; needs preloading';
+
 
 -- Rights ---------------------------------------------------------------------------------------
 
@@ -296,7 +330,9 @@ IS 'Takes the functions of a level from a role';
 
 -- Everything but the pure api_token_looks_valid() is closed until it is granted.
 REVOKE EXECUTE ON FUNCTION
+    api_tokens.check_encoding(),
     api_tokens.token_status(timestamptz, boolean, boolean, timestamptz, timestamptz, interval, timestamptz),
+    api_tokens.live_last_use(uuid, timestamptz),
     api_tokens.checked_namespace(text),
     api_tokens.checked_max_rows(integer),
     api_tokens.update_token(uuid, jsonb),
@@ -304,6 +340,7 @@ REVOKE EXECUTE ON FUNCTION
     @extschema@.api_token_import(text, bytea, text, text, jsonb, text[], timestamptz, interval, timestamptz, timestamptz, timestamptz),
     @extschema@.api_token_validate(text, text[], inet, integer),
     @extschema@.api_token_validate_hash(bytea, text[], inet, integer),
+    @extschema@.api_token_validate_many(text[], text[], inet, integer),
     @extschema@.api_token_touch(text),
     @extschema@.api_token_refresh(text, interval, timestamptz),
     @extschema@.api_token_refresh_by_id(uuid, interval, timestamptz),
@@ -316,6 +353,7 @@ REVOKE EXECUTE ON FUNCTION
     @extschema@.api_token_set_enabled(uuid, boolean),
     @extschema@.api_token_cleanup(interval, bigint),
     @extschema@.api_token_events(text, text, integer),
+    @extschema@.api_token_stats(),
     @extschema@.api_tokens_grant(regrole, text),
     @extschema@.api_tokens_revoke(regrole, text)
 FROM PUBLIC;

@@ -4,6 +4,7 @@
 use api_tokens_logic::time::Span;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 use std::ffi::CString;
+use std::time::Duration;
 
 /// What `refresh` does when a token is presented that was rotated before.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -15,6 +16,8 @@ pub enum OnReuse {
 }
 
 static TOUCH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
+static FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10);
+static TOUCH_MAP_SIZE: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static EVENT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 60 * 60);
 static NOTIFY_CHANNEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"api_tokens"));
@@ -41,6 +44,16 @@ pub fn register() {
         GucContext::Suset,
         GucFlags::UNIT_S,
     );
+    GucRegistry::define_int_guc(
+        c"api_tokens.flush_interval",
+        c"Uses kept in shared memory are written to the table after at most this time.",
+        c"Needs preloading. After a crash at most this much of last use and use count is forgotten.",
+        &FLUSH_INTERVAL,
+        1,
+        3600,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
     GucRegistry::define_string_guc(
         c"api_tokens.notify_channel",
         c"The channel that revocations and rotations are notified on.",
@@ -57,12 +70,25 @@ pub fn register() {
         GucContext::Suset,
         GucFlags::empty(),
     );
-    reserve_prefix();
 }
 
-/// Otherwise any user could set a placeholder of a name we do not define.
+/// Settings of the shared memory, which only the postmaster can have.
+pub fn register_preloaded() {
+    GucRegistry::define_int_guc(
+        c"api_tokens.touch_map_size",
+        c"How many tokens' last uses are kept in shared memory.",
+        c"About 48 bytes each. Where it is full, uses are written to the row by the check itself.",
+        &TOUCH_MAP_SIZE,
+        64,
+        100_000_000,
+        GucContext::Postmaster,
+        GucFlags::empty(),
+    );
+}
+
+/// To be called when all settings are registered. Otherwise any user could set a placeholder of a name we do not define.
 #[allow(unsafe_code)]
-fn reserve_prefix() {
+pub fn reserve_prefix() {
     #[cfg(not(feature = "pg14"))]
     // SAFETY: a NUL-terminated literal; called once, after all settings are defined.
     unsafe {
@@ -77,6 +103,14 @@ fn reserve_prefix() {
 
 pub fn touch_interval() -> Span {
     Span::from_seconds(TOUCH_INTERVAL.get())
+}
+
+pub fn flush_interval() -> Duration {
+    Duration::from_secs(FLUSH_INTERVAL.get().unsigned_abs().into())
+}
+
+pub fn touch_map_size() -> usize {
+    TOUCH_MAP_SIZE.get().unsigned_abs() as usize
 }
 
 pub fn event_retention() -> Span {

@@ -14,11 +14,17 @@ mod error;
 mod guc;
 mod pg;
 mod store;
+mod worker;
 
 pgrx::pg_module_magic!(name, version);
 
-/// Called once per backend, when the library is loaded.
+/// Called once per backend, when the library is loaded; or once in the postmaster, if preloaded.
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {
     guc::register();
+    if pg::shmem::is_preloading() {
+        guc::register_preloaded();
+        pg::shmem::install_hooks(guc::touch_map_size());
+    }
+    guc::reserve_prefix();
 }

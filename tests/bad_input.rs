@@ -65,6 +65,14 @@ const CALLS: &[Bad] = &[
     ),
     bad("SELECT api_token_create('a', allowed_ips => '{}')", "22023", "\"allowed_ips\""),
     bad("SELECT api_token_create('a', allowed_ips => '{NULL}')", "22023", "\"allowed_ips\""),
+    bad(
+        "SELECT api_token_create('a', allowed_ips => array_fill('10.0.0.0/8'::cidr, '{257}'))",
+        "54000",
+        "\"allowed_ips\"",
+    ),
+    bad("SELECT api_token_validate_many(NULL)", "22004", "\"tokens\""),
+    bad("SELECT api_token_validate_many('{x}', '{Zq9CANARY b}')", "22023", "\"required_scopes\""),
+    bad("SELECT api_token_stats()", "55000", "not preloaded"),
     bad("SELECT api_token_create('a', enabled => NULL)", "22004", "\"enabled\""),
     bad("SELECT api_token_create('a', max_uses => 5)", "0A000", "\"max_uses\""),
     bad("SELECT api_token_create('a', refill_amount => 5)", "0A000", "\"refill_amount\""),
@@ -207,4 +215,21 @@ fn a_hundred_megabyte_token_is_not_even_fetched() {
     sql.batch_execute("CREATE TABLE t AS SELECT repeat('x', 100000000) AS v").expect("toast");
     let ask = "SELECT reason FROM t, api_token_validate(t.v)";
     assert_eq!(text(&mut sql, ask, &[]), "invalid");
+}
+
+#[test]
+fn other_encodings_than_utf8_are_refused_at_once() {
+    let db = Database::new();
+    let mut admin = db.connect();
+    let latin = format!("{}_latin", db.name);
+    admin
+        .batch_execute(&format!(
+            "CREATE DATABASE {latin} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
+        ))
+        .expect("create database");
+    let mut sql = connect_to(&host(), "postgres", &latin);
+    let error = failure(&mut sql, "CREATE EXTENSION api_tokens", &[]);
+    drop(sql);
+    admin.batch_execute(&format!("DROP DATABASE {latin} WITH (FORCE)")).expect("drop");
+    assert_eq!(error.code().code(), "0A000", "{}", error.message());
 }

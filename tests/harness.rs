@@ -7,6 +7,7 @@ use postgres::error::DbError;
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -195,4 +196,56 @@ pub fn notifications(client: &mut Client) -> Vec<String> {
     let mut pending = client.notifications();
     let arrived = pending.timeout_iter(Duration::from_millis(300));
     arrived.map(|notification| Ok(notification.payload().to_owned())).collect().expect("listen")
+}
+
+/// Runs a program of the server as the server's user; says whether it succeeded.
+pub fn as_server(program: &str, arguments: &[&str]) -> bool {
+    let program = bin_dir().join(program);
+    let user = Command::new("id").arg("-u").output().expect("id").stdout;
+    let mut command = if user.starts_with(b"0\n") {
+        let mut runuser = Command::new("runuser");
+        runuser.args(["-u", "postgres", "--"]).arg(&program);
+        runuser
+    } else {
+        Command::new(&program)
+    };
+    let quiet = std::process::Stdio::null;
+    command.args(arguments).stdout(quiet()).status().is_ok_and(|status| status.success())
+}
+
+/// A streaming replica of the test cluster; stopped and removed when dropped.
+pub struct Standby {
+    data: PathBuf,
+}
+
+impl Standby {
+    pub fn start() -> Self {
+        let data = cluster_dir().join("standby");
+        let standby = Self { data };
+        let path = standby.path();
+        let host = host();
+        let copy = ["-h", &host, "-U", "postgres", "-D", path, "-R", "-X", "stream", "-c", "fast"];
+        assert!(as_server("pg_basebackup", &copy));
+        let log = format!("{path}.log");
+        let options = "-c port=5433";
+        assert!(as_server("pg_ctl", &["-D", path, "-l", &log, "-w", "-o", options, "start"]));
+        standby
+    }
+
+    fn path(&self) -> &str {
+        self.data.to_str().expect("utf-8")
+    }
+
+    pub fn connect(&self, database: &str) -> postgres::Client {
+        let mut config = postgres::Config::new();
+        config.host(&host()).port(5433).user("postgres").dbname(database);
+        config.connect(postgres::NoTls).expect("connect to the standby")
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        as_server("pg_ctl", &["-D", self.path(), "-m", "immediate", "stop"]);
+        let _ = std::fs::remove_dir_all(&self.data);
+    }
 }

@@ -76,6 +76,31 @@ fn validate_by_hash_gives_the_same_row() {
 }
 
 #[test]
+fn many_are_validated_in_one_call_in_their_order() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let (good, gone) = (create(&mut sql, ", scopes => '{a}'"), create(&mut sql, ""));
+    run(&mut sql, "SELECT api_token_invalidate($1)", &[&gone.token]);
+    let tokens = [
+        Some(good.token.as_str()),
+        None,
+        Some("garbage"),
+        Some(&gone.token),
+        Some(&good.token),
+        Some(""),
+    ];
+    let many = "SELECT coalesce(reason, 'ok') || coalesce(' ' || token_id::text, '')
+        FROM api_token_validate_many($1) WITH ORDINALITY ORDER BY ordinality";
+    let said = column(&mut sql, many, &[&&tokens[..]]);
+    let (ok, revoked) = (format!("ok {}", good.id), format!("revoked {}", gone.id));
+    assert_eq!(said, [&ok, "invalid", "invalid", &revoked, &ok, "invalid"]);
+    let same = "SELECT row(a.*)::text = row(b.*)::text FROM api_token_validate($1, '{b}') a,
+        api_token_validate_many(ARRAY[$1], '{b}') b";
+    assert!(truth(&mut sql, same, &[&good.token]));
+    assert_eq!(number(&mut sql, "SELECT count(*) FROM api_token_validate_many('{}')", &[]), 0);
+}
+
+#[test]
 fn reasons_come_in_the_order_of_the_contract() {
     let db = Database::new();
     let mut sql = db.connect();

@@ -15,6 +15,7 @@ fn is_denied(sql: &mut postgres::Client, call: &str) -> bool {
 const CALLS: &[(&str, &str)] = &[
     ("validate", "SELECT api_token_validate('x')"),
     ("validate", "SELECT api_token_validate_hash(sha256('x'))"),
+    ("validate", "SELECT api_token_validate_many('{x}')"),
     ("validate", "SELECT api_token_touch('x')"),
     ("validate", "SELECT api_token_events()"),
     ("manage", "SELECT api_token_create('acme')"),
@@ -29,10 +30,12 @@ const CALLS: &[(&str, &str)] = &[
     ("manage", "SELECT api_token_update(gen_random_uuid(), '{}')"),
     ("manage", "SELECT api_token_set_enabled(gen_random_uuid(), true)"),
     ("manage", "SELECT api_token_cleanup()"),
+    ("manage", "SELECT api_token_stats()"),
     ("admin", "SELECT api_tokens_grant('pg_monitor', 'nonsense')"),
     ("admin", "SELECT api_tokens_revoke('pg_monitor', 'nonsense')"),
     ("nobody", "SELECT api_tokens.update_token(gen_random_uuid(), '{}')"),
     ("nobody", "SELECT api_tokens.checked_namespace('x')"),
+    ("nobody", "SELECT api_tokens.live_last_use(gen_random_uuid(), now())"),
     ("nobody", "SELECT * FROM api_tokens.tokens"),
     ("nobody", "SELECT * FROM api_tokens.token_info"),
     ("nobody", "SELECT * FROM api_tokens.events"),
@@ -162,6 +165,28 @@ fn objects_of_the_callers_search_path_are_not_used() {
     ] {
         run(&mut sql, call, &[]);
     }
+}
+
+#[test]
+fn a_function_of_our_name_in_our_schema_opens_nothing() {
+    let mut db = Database::new();
+    let role = db.role("r", &["validate"]);
+    let mut admin = db.connect();
+    create(&mut admin, "");
+    admin.batch_execute(&format!("GRANT CREATE ON SCHEMA public TO {role}")).expect("grant");
+    let mut sql = db.connect_as(&role);
+    sql.batch_execute(
+        "CREATE FUNCTION public.api_token_list() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    )
+    .expect("plant");
+    assert!(column(&mut sql, "SELECT method FROM api_token_events()", &[]).is_empty());
+    sql.batch_execute("REVOKE EXECUTE ON FUNCTION public.api_token_list() FROM PUBLIC")
+        .expect("revoke");
+    run(&mut admin, "SELECT api_tokens_grant('pg_monitor', 'manage')", &[]);
+    let granted =
+        "SELECT has_function_privilege('pg_monitor', 'public.api_token_list()', 'EXECUTE')";
+    assert!(!truth(&mut admin, granted, &[]));
+    run(&mut admin, "SELECT api_tokens_revoke('pg_monitor', 'manage')", &[]);
 }
 
 #[test]

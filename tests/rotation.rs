@@ -97,6 +97,9 @@ fn only_the_last_generation_is_in_grace() {
     assert_eq!(verdict(&mut sql, &first.token), "ok");
     let third = refresh(&mut sql, &second.token, ", '1 hour'").expect("refresh");
     assert_eq!(verdict(&mut sql, &first.token), "revoked");
+    let told = "SELECT method || ' ' || (detail ->> 'cause') FROM api_token_events() WHERE token_id::text = $1
+        ORDER BY event_id DESC LIMIT 1";
+    assert_eq!(text(&mut sql, told, &[&first.id]), "invalidate_by_id refresh", "caches hear of it");
     assert_eq!(verdict(&mut sql, &second.token), "ok");
     assert_eq!(verdict(&mut sql, &third.token), "ok");
 }
@@ -110,6 +113,16 @@ fn a_refused_refresh_leaves_the_parents_grace_alone() {
     age(&mut sql, &second, "enabled = false");
     assert_eq!(refresh(&mut sql, &second.token, "").map(|new| new.id), Err("disabled".to_owned()));
     assert_eq!(verdict(&mut sql, &first.token), "ok");
+}
+
+#[test]
+fn an_imported_end_is_not_put_off_by_a_refresh() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let import = "SELECT api_token_import('acme', sha256('s'), 's...', revoked_at => now() + interval '1 h')";
+    run(&mut sql, import, &[]);
+    assert_eq!(verdict(&mut sql, "s"), "ok");
+    assert_eq!(refresh(&mut sql, "s", ", '2 h'").map(|new| new.id), Err("revoked".to_owned()));
 }
 
 #[test]
@@ -171,6 +184,11 @@ fn reuse_can_revoke_the_family_in_a_transaction_that_commits() {
     assert_eq!(verdict(&mut sql, &stranger.token), "ok");
     let count = "SELECT count FROM api_token_events() WHERE method = 'reuse_detected'";
     assert_eq!(number(&mut sql, count, &[]), 2);
+    let named =
+        "SELECT token_id FROM api_token_events() WHERE detail ->> 'cause' = 'reuse_detected'";
+    let mut named = column(&mut sql, named, &[]);
+    named.sort();
+    assert_eq!(named, [second.id, third.id], "caches hear of each");
 }
 
 #[test]

@@ -154,6 +154,24 @@ fn parallel_plans_do_not_break_a_check() {
 }
 
 #[test]
+fn invalidate_all_does_not_miss_what_its_snapshot_does_not_show() {
+    let db = Database::new();
+    let (mut sql, mut other) = (db.connect(), db.connect());
+    for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+        sql.batch_execute(&format!("BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM pg_class"))
+            .expect("begin");
+        let newer = create(&mut other, "");
+        let error = failure(&mut sql, "SELECT api_token_invalidate_all('acme')", &[]);
+        assert_eq!(error.code().code(), "40001", "{level}");
+        sql.batch_execute("ROLLBACK").expect("rollback");
+        sql.batch_execute(&format!("BEGIN ISOLATION LEVEL {level}")).expect("begin");
+        assert_eq!(number(&mut sql, "SELECT api_token_invalidate_all('acme')", &[]), 1);
+        sql.batch_execute("COMMIT").expect("commit");
+        assert_eq!(verdict(&mut sql, &newer.token), "revoked");
+    }
+}
+
+#[test]
 fn invalidate_all_takes_the_heir_of_a_refresh_under_way() {
     let db = Database::new();
     let (mut refresher, mut observer) = (db.connect(), db.connect());

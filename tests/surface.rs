@@ -97,3 +97,14 @@ fn column_numbers_are_those_the_library_was_built_with() {
     }
     assert!(checked >= 15, "{checked}");
 }
+
+#[test]
+fn the_touched_column_lies_where_the_library_writes() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let before = "SELECT sum(attlen) FILTER (WHERE attlen > 0 AND attnotnull) || ' of ' || count(*)
+        FROM pg_attribute WHERE attrelid = 'api_tokens.tokens'::regclass AND attnum BETWEEN 1 AND 3";
+    assert_eq!(text(&mut sql, before, &[]), "40 of 3");
+    let source = std::fs::read_to_string(root().join("src/store/columns.rs")).expect("columns.rs");
+    assert!(source.contains("FixedColumn { number: LAST_USED_AT, offset: 16 + 16 + 8 }"));
+}

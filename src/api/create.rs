@@ -14,7 +14,7 @@ use api_tokens_logic::event::Method;
 use api_tokens_logic::input::{self, History};
 use api_tokens_logic::time::Timestamp;
 use api_tokens_logic::token::{Prefix, Token};
-use api_tokens_logic::{Error, id, scope};
+use api_tokens_logic::{Error, id, network, scope};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Uuid, pg_extern, pg_sys};
 
@@ -188,8 +188,7 @@ fn import(
 
 fn add(token: &NewToken, method: Method) -> Result<()> {
     tokens::insert(token)?;
-    let (namespace, token_id) = (Some(token.namespace), Some(token.token_id));
-    events::record(method, Event { namespace, token_id, ..Event::default() })
+    events::record(method, Event::of(token.namespace, token.token_id))
 }
 
 fn checked_scopes(scopes: Option<&TextArray>) -> Result<Vec<&str>> {
@@ -198,13 +197,8 @@ fn checked_scopes(scopes: Option<&TextArray>) -> Result<Vec<&str>> {
     Ok(scopes.into_iter().flatten().collect())
 }
 
-/// An allow-list that lets nobody in is a mistake; `enabled = false` says that plainly.
 pub(super) fn checked_networks(allowed_ips: CidrArray) -> Result<CidrArray> {
-    let networks = allowed_ips.networks();
-    if networks.is_empty() || networks.contains(&None) {
-        let expected = "at least one network, none of them null";
-        return Err(Error::Malformed { argument: "allowed_ips", expected }.into());
-    }
+    network::check(&allowed_ips.networks())?;
     Ok(allowed_ips)
 }
 

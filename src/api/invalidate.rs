@@ -35,8 +35,7 @@ fn invalidate(handle: Option<Handle>, method: Method) -> Result<bool> {
     let now = clock::now();
     if !held.lifetime.is_revoked(now) {
         revocation::revoke(&held, now)?;
-        let (namespace, token_id) = (Some(held.namespace.as_str()), Some(held.token_id));
-        events::record(method, Event { namespace, token_id, ..Event::default() })?;
+        events::record(method, Event::of(&held.namespace, held.token_id))?;
     }
     Ok(true)
 }
@@ -56,7 +55,7 @@ fn invalidate_all(selection: &Selection) -> Result<i64> {
     if selection.namespace.is_some() {
         input::namespace(selection.namespace)?;
     }
-    let revoked = revocation::revoke_all(selection, clock::now())? as i64;
+    let revoked = revocation::revoke_all(selection, clock::now())?.len() as i64;
     if revoked > 0 {
         let (namespace, count) = (selection.namespace, Some(revoked));
         events::record(Method::InvalidateAll, Event { namespace, count, ..Event::default() })?;

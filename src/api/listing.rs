@@ -4,11 +4,13 @@
 use super::Answer;
 use crate::error::Result;
 use crate::pg::argument::IntervalValue;
-use crate::pg::datum::timestamp;
+use crate::pg::datum::{self, timestamp, timestamptz};
+use crate::store::uses;
+use api_tokens_logic::Error;
 use api_tokens_logic::input;
 use api_tokens_logic::lifetime::{Lifetime, Revocation};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_extern;
+use pgrx::{Uuid, pg_extern};
 
 /// The status of a row of `api_tokens.tokens` at a time: the same function that validates.
 #[pg_extern(immutable, parallel_safe)]
@@ -33,6 +35,12 @@ fn token_status(
     lifetime.status(timestamp(now)).as_str()
 }
 
+#[pg_extern(volatile, parallel_safe)]
+fn live_last_use(token_id: Uuid, last_used_at: TimestampWithTimeZone) -> TimestampWithTimeZone {
+    let stored = timestamp(last_used_at);
+    uses::last_use(&token_id).map_or(last_used_at, |live| timestamptz(live.max(stored)))
+}
+
 #[pg_extern(immutable, parallel_safe)]
 fn checked_namespace(namespace: Option<&str>) -> Answer<String> {
     let check = || -> Result<String> { Ok(input::namespace(namespace)?.to_owned()) };
@@ -44,5 +52,14 @@ fn checked_namespace(namespace: Option<&str>) -> Answer<String> {
 fn checked_max_rows(max_rows: Option<i32>) -> Answer<Option<i64>> {
     let check =
         || -> Result<Option<i64>> { Ok(input::row_limit("max_rows", max_rows.map(i64::from))?) };
+    Ok(check()?)
+}
+
+/// Called once, by the install script.
+#[pg_extern(stable, parallel_safe)]
+fn check_encoding() -> Answer<()> {
+    let check = || -> Result<()> {
+        if datum::is_utf8_database() { Ok(()) } else { Err(Error::NotUtf8.into()) }
+    };
     Ok(check()?)
 }

@@ -8,6 +8,7 @@ mod invalidate;
 mod listing;
 mod refresh;
 mod rights;
+mod stats;
 mod update;
 mod validate;
 

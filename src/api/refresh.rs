@@ -115,18 +115,13 @@ fn grant(
         expires_at,
     };
     tokens::replace(held, retired, &heir)?;
-    if held.generation > 0 {
-        tokens::end_parents_grace(held.token_id, now)?;
+    if held.generation > 0
+        && let Some(parent) = tokens::end_parents_grace(held.token_id, now)?
+    {
+        report_end(held, parent, Method::Refresh)?;
     }
-    events::record(
-        Method::Refresh,
-        Event {
-            namespace: Some(&held.namespace),
-            token_id: Some(held.token_id),
-            replaced_by: Some(token_id),
-            ..Event::default()
-        },
-    )?;
+    let event = Event::of(&held.namespace, held.token_id);
+    events::record(Method::Refresh, Event { replaced_by: Some(token_id), ..event })?;
     let columns = [value(true), None, value(token.expose()), value(token_prefix), value(token_id)];
     Ok(REFRESHED.with(|refreshed| refreshed.form(&columns)))
 }
@@ -136,18 +131,23 @@ fn grant(
 fn report_reuse(held: &HeldToken, now: Timestamp) -> Result<()> {
     let revoked = match guc::on_reuse() {
         OnReuse::Audit => None,
-        OnReuse::RevokeFamily => Some(revocation::revoke_family(held.family_id, now)? as i64),
+        OnReuse::RevokeFamily => Some(revocation::revoke_family(held.family_id, now)?),
     };
-    events::record(
-        Method::ReuseDetected,
-        Event {
-            namespace: Some(&held.namespace),
-            token_id: Some(held.token_id),
-            replaced_by: held.replaced_by,
-            count: revoked,
-            ..Event::default()
-        },
-    )
+    let count = revoked.as_ref().map(|revoked| revoked.len() as i64);
+    let event = Event::of(&held.namespace, held.token_id);
+    let event = Event { replaced_by: held.replaced_by, count, ..event };
+    events::record(Method::ReuseDetected, event)?;
+    for token_id in revoked.into_iter().flatten() {
+        report_end(held, token_id, Method::ReuseDetected)?;
+    }
+    Ok(())
+}
+
+/// Another token than the one presented ended with it: caches must hear of each by its id.
+fn report_end(held: &HeldToken, token_id: Uuid, cause: Method) -> Result<()> {
+    let mut event = Event::of(&held.namespace, token_id);
+    event.detail.insert("cause".to_owned(), cause.as_str().into());
+    events::record(Method::InvalidateById, event)
 }
 
 fn refuse(reason: Reason, token_id: Option<Uuid>) -> Record {

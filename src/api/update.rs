@@ -122,8 +122,7 @@ fn set_enabled(token_id: Option<Uuid>, enabled: Option<bool>) -> Result<bool> {
     if held.lifetime.enabled != enabled {
         tokens::set_enabled(&held, enabled)?;
         let method = if enabled { Method::Enable } else { Method::Disable };
-        let (namespace, token_id) = (Some(held.namespace.as_str()), Some(held.token_id));
-        events::record(method, Event { namespace, token_id, ..Event::default() })?;
+        events::record(method, Event::of(&held.namespace, held.token_id))?;
     }
     Ok(true)
 }

@@ -3,15 +3,19 @@
 
 use super::Answer;
 use crate::error::Result;
+use crate::guc;
 use crate::pg::argument::{HashBytes, InetAddress, TextArray, TokenText};
-use crate::pg::record::{Record, Shape, value};
+use crate::pg::record::{Record, RecordSet, Shape, value};
+use crate::pg::scan::Patience;
+use crate::pg::{clock, shmem};
 use crate::store::token::StoredToken;
 use crate::store::tokens::Handle;
-use crate::{guc, pg::clock};
+use crate::store::{tokens, uses};
 use api_tokens_logic::digest::{Digest, MAX_TOKEN_BYTES};
 use api_tokens_logic::lifetime::Status;
 use api_tokens_logic::verdict::{self, Credential, Reason, Request};
 use api_tokens_logic::{Error, input, scope, token};
+use pgrx::pg_sys::Datum;
 use pgrx::{pg_extern, pg_sys};
 
 thread_local! {
@@ -83,50 +87,96 @@ fn validate(
     client_ip: Option<InetAddress>,
     cost: Option<i32>,
 ) -> Result<Record> {
-    input::cost(cost)?;
-    let required = required_scopes.as_ref().map(TextArray::elements).unwrap_or_default();
-    scope::check("required_scopes", required.iter().copied())?;
-    let required: Vec<&str> = required.into_iter().flatten().collect();
-    let client_ip = client_ip.map(|address| address.network());
-    let request = Request { required_scopes: &required, client_ip };
+    let required = checked_scopes(required_scopes.as_ref(), cost)?;
+    let request = request(&required, client_ip);
+    let form = |columns: Columns| VERDICT.with(|verdict| verdict.form(&columns));
     let Some(digest) = digest else {
-        return Ok(refuse(Reason::Invalid, None));
+        return Ok(form(answer(None, &request)));
     };
-    Ok(Handle::Digest(digest).peek(|token| match token {
-        Some(token) => judge(&token, &request),
-        None => refuse(Reason::Invalid, None),
-    }))
+    Ok(Handle::Digest(digest).peek(|token| form(answer(token.as_ref(), &request))))
 }
 
-fn judge(token: &StoredToken, request: &Request) -> Record {
+#[pg_extern(volatile, parallel_unsafe)]
+fn api_token_validate_many(
+    tokens: Option<TextArray>,
+    required_scopes: Option<TextArray>,
+    client_ip: Option<InetAddress>,
+    cost: Option<i32>,
+    call: pg_sys::FunctionCallInfo,
+) -> Answer<RecordSet> {
+    let rows = RecordSet::of_call(call);
+    Ok(validate_many(rows, tokens, required_scopes, client_ip, cost)?)
+}
+
+fn validate_many(
+    rows: RecordSet,
+    tokens: Option<TextArray>,
+    required_scopes: Option<TextArray>,
+    client_ip: Option<InetAddress>,
+    cost: Option<i32>,
+) -> Result<RecordSet> {
+    let required = checked_scopes(required_scopes.as_ref(), cost)?;
+    let request = request(&required, client_ip);
+    let tokens = input::required("tokens", tokens)?.raw_elements();
+    let digests: Vec<Option<Digest>> =
+        tokens.iter().map(|token| digest_of(token.as_ref())).collect();
+    tokens::peek_each(digests.iter().map(Option::as_ref), |token| {
+        rows.push(&answer(token.as_ref(), &request));
+    });
+    Ok(rows)
+}
+
+fn checked_scopes(required: Option<&TextArray>, cost: Option<i32>) -> Result<Vec<&str>> {
+    input::cost(cost)?;
+    let required = required.map(TextArray::elements).unwrap_or_default();
+    scope::check("required_scopes", required.iter().copied())?;
+    Ok(required.into_iter().flatten().collect())
+}
+
+fn request<'a>(required_scopes: &'a [&'a str], client_ip: Option<InetAddress>) -> Request<'a> {
+    Request { required_scopes, client_ip: client_ip.map(|address| address.network()) }
+}
+
+/// The columns of an answer, those at the end left out.
+type Columns = [Option<Datum>; 8];
+
+/// A known token is named also if it is refused, for the log and the dashboard; what it grants is
+/// told only if it is accepted.
+fn answer(token: Option<&StoredToken>, request: &Request) -> Columns {
+    let verdict = match token {
+        Some(token) => judge(token, request),
+        None => Err(Reason::Invalid),
+    };
+    if let Some(shared) = shmem::shared() {
+        shared.counters().verdict(verdict);
+    }
+    let [token_id, namespace, name] = token.map(StoredToken::identity).unwrap_or_default();
+    let (reason, grants) = match verdict {
+        Ok(()) => (None, token.map(StoredToken::grants)),
+        Err(reason) => (value(reason.as_str()), None),
+    };
+    let [metadata, scopes, expires_at] = grants.unwrap_or_default();
+    [value(verdict.is_ok()), reason, token_id, namespace, name, metadata, scopes, expires_at]
+}
+
+/// May it be used? Then that is a use.
+fn judge(token: &StoredToken, request: &Request) -> std::result::Result<(), Reason> {
     let now = clock::now();
     let lifetime = token.lifetime();
     let allowed_ips = token.allowed_ips();
     let scopes = if request.required_scopes.is_empty() { Vec::new() } else { token.scopes() };
     let credential = Credential { lifetime, allowed_ips: allowed_ips.as_deref(), scopes: &scopes };
-    if let Err(reason) = verdict::decide(&credential, request, now) {
-        return refuse(reason, Some(token));
+    verdict::decide(&credential, request, now)?;
+    if !uses::keep(&token.token_id(), now) && lifetime.touch_is_due(now, guc::touch_interval()) {
+        token.touch(Patience::None);
     }
-    if lifetime.touch_is_due(now, guc::touch_interval()) {
-        token.touch();
-    }
-    let [token_id, namespace, name] = token.identity();
-    let [metadata, scopes, expires_at] = token.grants();
-    let columns = [value(true), None, token_id, namespace, name, metadata, scopes, expires_at];
-    VERDICT.with(|verdict| verdict.form(&columns))
+    Ok(())
 }
 
-/// A known token is named, for the log and the dashboard; what it grants is not told.
-fn refuse(reason: Reason, token: Option<&StoredToken>) -> Record {
-    let [token_id, namespace, name] = token.map(StoredToken::identity).unwrap_or_default();
-    let columns = [value(false), value(reason.as_str()), token_id, namespace, name];
-    VERDICT.with(|verdict| verdict.form(&columns))
-}
-
+/// Resets idleness at once: in shared memory, or else in the row. False also where neither can be
+/// done, which is a transaction that cannot write on a server that is not preloaded.
 fn touch(token: &StoredToken) -> bool {
-    let active = token.lifetime().status(clock::now()) == Status::Active;
-    if active {
-        token.touch();
-    }
-    active
+    let now = clock::now();
+    token.lifetime().status(now) == Status::Active
+        && (uses::keep(&token.token_id(), now) || token.touch(Patience::ForThePage))
 }

@@ -8,8 +8,9 @@
 //!
 //! Paging through what is new must be stable while more arrives, hence two marks: everything in
 //! `seen` was delivered; what `horizon` contains beyond it is being delivered in order of event
-//! id, and `event_id` is the last one. A mark names the cluster it was taken in (`origin`, the
-//! system identifier): after a restore elsewhere transaction ids mean nothing.
+//! id, and `event_id` is the last one. A mark names the history it was taken in (`origin`, from
+//! the system identifier and the timeline): after a restore elsewhere transaction ids mean
+//! nothing, and after a fail-over some of them are used again.
 
 use crate::error::{Error, Result};
 use std::fmt;
@@ -28,7 +29,7 @@ pub struct Cursor {
     pub event_id: i64,
 }
 
-/// A snapshot and the cluster it belongs to.
+/// A snapshot and the history it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub origin: i64,

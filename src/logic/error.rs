@@ -57,6 +57,10 @@ pub enum Error {
     UnknownToken,
     DuplicateToken,
     UnknownLevel,
+    /// Texts are taken from Postgres as UTF-8, without conversion.
+    NotUtf8,
+    /// It lives in shared memory, which only a preloaded library has.
+    NotPreloaded,
     /// The row changed after this transaction's snapshot; only a retry can see it.
     Conflict,
 }
@@ -69,6 +73,7 @@ pub enum SqlState {
     UniqueViolation,
     ProgramLimitExceeded,
     FeatureNotSupported,
+    ObjectNotInPrerequisiteState,
     NoDataFound,
     SerializationFailure,
 }
@@ -78,7 +83,8 @@ impl Error {
         match self {
             Self::Missing { .. } => SqlState::NullValueNotAllowed,
             Self::TooMany { .. } => SqlState::ProgramLimitExceeded,
-            Self::Unsupported { .. } => SqlState::FeatureNotSupported,
+            Self::Unsupported { .. } | Self::NotUtf8 => SqlState::FeatureNotSupported,
+            Self::NotPreloaded => SqlState::ObjectNotInPrerequisiteState,
             Self::UnknownToken => SqlState::NoDataFound,
             Self::DuplicateToken => SqlState::UniqueViolation,
             Self::Conflict => SqlState::SerializationFailure,
@@ -130,6 +136,8 @@ impl Error {
             Self::UnknownToken => "there is no token with this id".into(),
             Self::DuplicateToken => "this token is already known".into(),
             Self::UnknownLevel => "argument \"level\" is not a level of rights".into(),
+            Self::NotUtf8 => "api_tokens needs a database with the encoding UTF8".into(),
+            Self::NotPreloaded => "api_tokens is not preloaded".into(),
             Self::Conflict => "could not serialize access to the token".into(),
         }
     }
@@ -161,6 +169,9 @@ impl Error {
                 Some("Give a shortened display text, and the SHA-256 of the whole token.".into())
             }
             Self::UnknownLevel => Some("Use validate, manage or admin.".into()),
+            Self::NotPreloaded => {
+                Some("Add api_tokens to shared_preload_libraries and restart the server.".into())
+            }
             Self::Conflict => Some("Retry the transaction.".into()),
             _ => None,
         }

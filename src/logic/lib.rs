@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod change;
+pub mod counters;
 pub mod cursor;
 pub mod digest;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod rotation;
 pub mod scope;
 pub mod time;
 pub mod token;
+pub mod touch_map;
 pub mod verdict;
 
 pub use error::{Error, Result};

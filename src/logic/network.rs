@@ -1,6 +1,24 @@
 //! IP allow-lists: does an address lie in one of the networks?
 
+use crate::error::{Error, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub const MAX_NETWORKS: usize = 256;
+
+/// Checks an allow-list. One that lets nobody in is a mistake; `enabled = false` says that plainly.
+pub fn check(networks: &[Option<Network>]) -> Result<()> {
+    let argument = "allowed_ips";
+    if networks.is_empty() || networks.contains(&None) {
+        let expected = "at least one network, none of them null";
+        return Err(Error::Malformed { argument, expected });
+    }
+    match networks.len() {
+        actual if actual > MAX_NETWORKS => {
+            Err(Error::TooMany { argument, max: MAX_NETWORKS, actual })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// An address with the number of leading bits that count: `10.0.0.0/8`, or one host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

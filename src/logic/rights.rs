@@ -10,8 +10,13 @@ pub enum Level {
     Admin,
 }
 
-const VALIDATE: &[&str] =
-    &["api_token_validate", "api_token_validate_hash", "api_token_touch", "api_token_events"];
+const VALIDATE: &[&str] = &[
+    "api_token_validate",
+    "api_token_validate_hash",
+    "api_token_validate_many",
+    "api_token_touch",
+    "api_token_events",
+];
 
 const MANAGE: &[&str] = &[
     "api_token_create",
@@ -26,6 +31,7 @@ const MANAGE: &[&str] = &[
     "api_token_set_enabled",
     "api_token_cleanup",
     "api_token_import",
+    "api_token_stats",
 ];
 
 const ADMIN_ONLY: &[&str] = &["api_tokens_grant", "api_tokens_revoke"];

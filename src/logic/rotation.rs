@@ -40,6 +40,11 @@ pub fn plan(
     if already_replaced {
         return Rotation::Reused;
     }
+    // Only an import brings a token in that has an end of grace and no heir here: it was rotated
+    // where it comes from.
+    if lifetime.revocation.is_some() {
+        return Rotation::Refused(Reason::Revoked);
+    }
     if let Some(reason) = Reason::of_status(lifetime.status(now)) {
         return Rotation::Refused(reason);
     }
@@ -72,6 +77,7 @@ pub fn cap(expires_at: Option<Timestamp>, hard_end: Option<Timestamp>) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifetime::Revocation;
 
     const NOW: Timestamp = Timestamp(1_000);
     const ACTIVE: Lifetime = Lifetime {
@@ -117,5 +123,9 @@ mod tests {
         let refused = Rotation::Refused(Reason::Expired);
         assert_eq!(plan(&expired, false, None, &AT_ONCE, NOW), refused);
         assert_eq!(plan(&expired, true, None, &AT_ONCE, NOW), Rotation::Reused);
+        let ending =
+            Lifetime { revocation: Some(Revocation::GraceUntil(Timestamp(9_000))), ..ACTIVE };
+        let refused = Rotation::Refused(Reason::Revoked);
+        assert_eq!(plan(&ending, false, None, &AT_ONCE, NOW), refused);
     }
 }

@@ -18,6 +18,16 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Self; 7] = [
+        Self::Invalid,
+        Self::Revoked,
+        Self::Disabled,
+        Self::Expired,
+        Self::IdleTimeout,
+        Self::IpNotAllowed,
+        Self::InsufficientScope,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",

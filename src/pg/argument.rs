@@ -104,6 +104,15 @@ impl TextArray {
     }
 }
 
+impl TextArray {
+    /// The elements as they are, not yet fetched.
+    pub fn raw_elements(&self) -> Vec<Option<TokenText>> {
+        // SAFETY: declared text[], so each element is a text.
+        let elements = unsafe { Element::TEXT.of_array(self.0) };
+        elements.into_iter().map(|element| element.map(TokenText)).collect()
+    }
+}
+
 impl CidrArray {
     pub fn networks(&self) -> Vec<Option<Network>> {
         // SAFETY: declared cidr[], so each element is a cidr.

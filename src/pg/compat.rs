@@ -24,51 +24,19 @@ pub unsafe fn index_beginscan(
     }
 }
 
-#[cfg(any(feature = "pg14", feature = "pg15"))]
-pub type UpdateIndexes = bool;
-#[cfg(not(any(feature = "pg14", feature = "pg15")))]
-pub type UpdateIndexes = pg_sys::TU_UpdateIndexes::Type;
-
-/// Did the update need no new index entries (a HOT update)?
-pub fn is_hot(update_indexes: UpdateIndexes) -> bool {
-    update_indexes == UpdateIndexes::default()
-}
-
-/// Enters the tuple in `slot` into all indexes that `target` has open.
+/// The timeline that WAL is written to.
 ///
 /// # Safety
-/// `target`, `slot` and `estate` must belong together and be live.
-pub unsafe fn insert_index_entries(
-    target: *mut pg_sys::ResultRelInfo,
-    slot: *mut pg_sys::TupleTableSlot,
-    estate: *mut pg_sys::EState,
-) {
-    let none = std::ptr::null_mut();
-    #[cfg(any(feature = "pg14", feature = "pg15"))]
-    // SAFETY: as promised by the caller; no speculative insertion, no arbiter indexes.
+/// Only outside of recovery.
+pub unsafe fn insertion_timeline() -> pg_sys::TimeLineID {
+    #[cfg(feature = "pg14")]
+    // SAFETY: set when recovery ended.
     unsafe {
-        pg_sys::ExecInsertIndexTuples(
-            target,
-            slot,
-            estate,
-            true,
-            false,
-            std::ptr::null_mut(),
-            none,
-        );
+        pg_sys::ThisTimeLineID
     }
-    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
-    // SAFETY: as promised by the caller; no speculative insertion, no arbiter indexes.
+    #[cfg(not(feature = "pg14"))]
+    // SAFETY: as promised by the caller.
     unsafe {
-        pg_sys::ExecInsertIndexTuples(
-            target,
-            slot,
-            estate,
-            true,
-            false,
-            std::ptr::null_mut(),
-            none,
-            false,
-        );
+        pg_sys::GetWALInsertionTimeLine()
     }
 }

@@ -16,6 +16,11 @@ pub fn timestamp(at: TimestampWithTimeZone) -> Timestamp {
     Timestamp(at.into())
 }
 
+pub fn is_utf8_database() -> bool {
+    // SAFETY: reads a setting fixed at the start of the session.
+    unsafe { pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 }
+}
+
 /// The bytes of a text or bytea, detoasted if need be.
 ///
 /// # Safety
@@ -31,15 +36,7 @@ pub(super) unsafe fn bytes<'a>(datum: Datum) -> &'a [u8] {
 pub(super) unsafe fn text<'a>(datum: Datum) -> &'a str {
     // SAFETY: as promised by the caller.
     let bytes = unsafe { bytes(datum) };
-    std::str::from_utf8(bytes).unwrap_or_else(|_| {
-        pgrx::ereport!(
-            pgrx::PgLogLevel::ERROR,
-            pgrx::PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
-            "text is not valid UTF-8",
-            "api_tokens needs a database with the encoding UTF8."
-        );
-        ""
-    })
+    std::str::from_utf8(bytes).expect("CREATE EXTENSION made sure of UTF8")
 }
 
 /// # Safety

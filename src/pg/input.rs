@@ -43,16 +43,23 @@ fn read(oid: pg_sys::Oid, text: &str) -> Option<Datum> {
         unsafe { pg_sys::ReleaseCurrentSubTransaction() };
         Some(value)
     })
-    .catch_others(|error| match error {
-        pgrx::pg_sys::panic::CaughtError::PostgresError(report)
-            if is_data_error(report.sql_error_code()) =>
-        {
-            // SAFETY: rolls back the subtransaction in which the input function raised.
-            unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
-            None
+    .catch_others(|error| {
+        // SAFETY: rolls back the subtransaction in which the input function raised, so that
+        // whoever catches a rethrown error finds their own on top.
+        unsafe {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::CurrentResourceOwner = owner;
         }
-        // A cancel or an out-of-memory is not about the text.
-        other => other.rethrow(),
+        match error {
+            pgrx::pg_sys::panic::CaughtError::PostgresError(report)
+                if is_data_error(report.sql_error_code()) =>
+            {
+                None
+            }
+            // A cancel or an out-of-memory is not about the text.
+            other => other.rethrow(),
+        }
     })
     .execute();
     // SAFETY: restores what was saved; both outlive the subtransaction.

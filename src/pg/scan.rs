@@ -6,6 +6,7 @@
 //! every function that gets here is PARALLEL UNSAFE.
 
 use super::datum::{self, Element};
+pub use super::touch::{FixedColumn, Patience};
 use super::{clock, compat, touch};
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::{Span, Timestamp};
@@ -40,31 +41,29 @@ pub enum Lock {
 pub struct Row<'a> {
     table: pg_sys::Relation,
     slot: *mut pg_sys::TupleTableSlot,
-    snapshot: pg_sys::Snapshot,
     scan: std::marker::PhantomData<&'a Scan>,
 }
 
 impl UniqueIndex {
     /// Gives `read` the row with this key, or `None`, and closes everything behind it.
     pub fn find<R>(&self, key: Key, lock: Lock, read: impl FnOnce(Option<Row>) -> R) -> R {
-        let mut bytea = Bytea32([0; 36]);
-        let (argument, equals) = match key {
-            Key::Bytea32(bytes) => (bytea.hold(bytes), pg_sys::F_BYTEAEQ),
-            Key::Uuid(bytes) => (Datum::from(bytes.as_ptr()), pg_sys::F_UUID_EQ),
-        };
-        let scan = Scan::begin(self, argument, equals);
-        let found = scan.fetch() && (lock == Lock::None || scan.lock());
-        let row = found.then(|| {
-            // SAFETY: the slot holds a tuple of this table.
-            unsafe { pg_sys::slot_getsomeattrs_int(scan.slot, self.columns) };
-            Row {
-                table: scan.table,
-                slot: scan.slot,
-                snapshot: scan.snapshot,
-                scan: std::marker::PhantomData,
-            }
-        });
-        read(row)
+        let scan = Scan::begin(self);
+        let found = scan.seek(&key) && (lock == Lock::None || scan.lock());
+        read(found.then(|| scan.row(self.columns)))
+    }
+
+    /// Gives `read` the row for each key in turn, all as of the same moment. `None` finds nothing.
+    pub fn find_each<'k>(
+        &self,
+        keys: impl Iterator<Item = Option<Key<'k>>>,
+        mut read: impl FnMut(Option<Row>),
+    ) {
+        let scan = Scan::begin(self);
+        for key in keys {
+            pgrx::check_for_interrupts!();
+            let found = key.is_some_and(|key| scan.seek(&key));
+            read(found.then(|| scan.row(self.columns)));
+        }
     }
 }
 
@@ -90,11 +89,10 @@ struct Scan {
 }
 
 impl Scan {
-    fn begin(of: &UniqueIndex, argument: Datum, equals: u32) -> Self {
+    fn begin(of: &UniqueIndex) -> Self {
         const LOCK: i32 = pg_sys::AccessShareLock as i32;
         // SAFETY: opens by oids just looked up (a dropped relation raises an ERROR), and hands
-        // each object to the next call as Postgres' own index scans do. `argument` outlives the
-        // scan: it is borrowed by the caller's frame.
+        // each object to the next call as Postgres' own index scans do.
         unsafe {
             let schema = pg_sys::get_namespace_oid(of.schema.as_ptr(), false);
             let table = pg_sys::get_relname_relid(of.table.as_ptr(), schema);
@@ -104,20 +102,34 @@ impl Scan {
             let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
             let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
             let scan = compat::index_beginscan(table, index, snapshot, 1);
-            let mut key = pg_sys::ScanKeyData::default();
-            let equal = pg_sys::BTEqualStrategyNumber as u16;
-            pg_sys::ScanKeyInit(&mut key, 1, equal, equals.into(), argument);
-            pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
             Self { table, index, snapshot, slot, scan }
         }
     }
 
-    fn fetch(&self) -> bool {
-        // SAFETY: the scan and its slot are open; a unique index has at most one live match.
+    /// Brings the row with this key into the slot; `false` if there is none.
+    fn seek(&self, key: &Key) -> bool {
+        let mut bytea = Bytea32([0; 36]);
+        let (argument, equals) = match key {
+            Key::Bytea32(bytes) => (bytea.hold(bytes), pg_sys::F_BYTEAEQ),
+            Key::Uuid(bytes) => (Datum::from(bytes.as_ptr()), pg_sys::F_UUID_EQ),
+        };
+        // SAFETY: the scan and its slot are open. The scan copies the key; what its argument
+        // points to lives in this frame until the one match of a unique index is fetched.
         unsafe {
+            let mut key = pg_sys::ScanKeyData::default();
+            let equal = pg_sys::BTEqualStrategyNumber as u16;
+            pg_sys::ScanKeyInit(&mut key, 1, equal, equals.into(), argument);
+            pg_sys::index_rescan(self.scan, &mut key, 1, std::ptr::null_mut(), 0);
             let forward = pg_sys::ScanDirection::ForwardScanDirection;
             pg_sys::index_getnext_slot(self.scan, forward, self.slot)
         }
+    }
+
+    /// The row that was brought into the slot.
+    fn row(&self, columns: i32) -> Row<'_> {
+        // SAFETY: the slot holds a tuple of this table.
+        unsafe { pg_sys::slot_getsomeattrs_int(self.slot, columns) };
+        Row { table: self.table, slot: self.slot, scan: std::marker::PhantomData }
     }
 
     /// Locks the newest version of the row and shows it in the slot; `false` if it was deleted.
@@ -230,10 +242,10 @@ impl Row<'_> {
         }
     }
 
-    /// Moves a timestamp column forward to now, if that can be done at once and without harm.
-    /// Never waits, never raises for a concurrent change; says whether it was written.
-    pub fn touch(&self, column: i16) -> bool {
-        // SAFETY: table, slot and snapshot are those of the open scan this row belongs to.
-        unsafe { touch::write(self.table, self.slot, self.snapshot, column, clock::now()) }
+    /// Moves a timestamp column forward to now, in place and at once; says whether it did. Only
+    /// where the transaction can write.
+    pub fn touch(&self, column: FixedColumn, patience: Patience) -> bool {
+        // SAFETY: table and slot are those of the open scan this row belongs to.
+        unsafe { touch::write(self.table, self.slot, column, clock::now(), patience) }
     }
 }

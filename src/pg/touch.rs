@@ -1,133 +1,95 @@
-//! The one write a check may make: a timestamp column moved forward, or nothing.
+//! The one write a check may make: a timestamp column moved forward, in place.
 //!
-//! It is made on the caller's path, so it must never be felt there: no wait for a row or relation
-//! lock, no 40001, no deadlock. Where any of these could happen it is left out, and the next use
-//! tries again. An SPI `UPDATE … SKIP LOCKED` cannot promise that: under REPEATABLE READ it raises
-//! when the row changed between the look and the lock.
+//! It is made on the caller's path, so it must never be felt there, nor by anyone else. An UPDATE,
+//! however it is made, locks the row until the caller's transaction ends: a revocation would wait
+//! for every session that has just checked the token and sits idle, and could deadlock with it; and
+//! under SERIALIZABLE it can abort the caller. So the eight bytes are overwritten where they lie,
+//! as Postgres itself does for the statistics in pg_class: no transaction id, no row lock, no dead
+//! row, nothing to roll back. The page is changed under its content lock and logged as generic WAL,
+//! so crash recovery and standbys have it.
+//!
+//! What that costs: the value is the same for every snapshot, which is what a last use should be;
+//! logical replication does not carry it; and if the row is being updated at this very moment the
+//! new version may have the older value.
 
-use super::{compat, transaction};
+use super::transaction;
 use api_tokens_logic::time::Timestamp;
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys;
 
+/// A NOT NULL timestamptz column that lies behind nothing but NOT NULL columns of fixed width.
+#[derive(Clone, Copy)]
+pub struct FixedColumn {
+    pub number: i16,
+    /// Bytes from the start of a tuple's data.
+    pub offset: usize,
+}
+
+/// What to do if somebody else has the page at this moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Leave it: the next use tries again.
+    None,
+    /// Wait for as long as others work on pages: microseconds, or a write to disk.
+    ForThePage,
+}
+
+/// Writes `now` into the column if that is later than what is there; says whether it did.
+///
 /// # Safety
-/// `slot` must hold a tuple of the open `table`, read under the registered `snapshot`, deformed
-/// up to `column`, a timestamptz.
+/// `slot` must hold a tuple of the open heap `table`, pinned in its buffer and deformed up to the
+/// column, which must be as [`FixedColumn`] says.
 pub(super) unsafe fn write(
     table: pg_sys::Relation,
     slot: *mut pg_sys::TupleTableSlot,
-    snapshot: pg_sys::Snapshot,
-    column: i16,
+    column: FixedColumn,
     now: Timestamp,
+    patience: Patience,
 ) -> bool {
     if !transaction::can_touch() {
         return false;
     }
-    // SAFETY: as promised by the caller.
+    // SAFETY: the slot pins the buffer, and while there is a pin no tuple on the page is moved, so
+    // the distances stay true under the lock. The image is a copy of the whole page, and the value
+    // lies inside the tuple, aligned to 8 bytes as its column is. The lock is held until the
+    // changed image is logged and in place.
     unsafe {
-        is_mine_to_change(table, slot)
-            && lock_table(table)
-            && update(table, slot, snapshot, column, now)
-    }
-}
-
-/// Under REPEATABLE READ a version newer than the transaction's snapshot must stay untouched:
-/// our update of it would be visible to us beside the old version, as a second row.
-///
-/// # Safety
-/// As [`write`].
-unsafe fn is_mine_to_change(table: pg_sys::Relation, slot: *mut pg_sys::TupleTableSlot) -> bool {
-    if !transaction::keeps_its_snapshot() {
-        return true;
-    }
-    // SAFETY: as promised by the caller; called through a pointer, hence the guard.
-    unsafe {
-        let visible = (*(*table).rd_tableam).tuple_satisfies_snapshot.expect("a table can check");
-        let mine = pg_sys::GetTransactionSnapshot();
-        pg_sys::ffi::pg_guard_ffi_boundary(|| visible(table, slot, mine))
-    }
-}
-
-/// The lock an UPDATE takes, until the transaction ends; `false` if it would have to wait.
-///
-/// # Safety
-/// `table` must be open.
-unsafe fn lock_table(table: pg_sys::Relation) -> bool {
-    // SAFETY: as promised by the caller.
-    unsafe { pg_sys::ConditionalLockRelationOid((*table).rd_id, pg_sys::RowExclusiveLock as i32) }
-}
-
-/// # Safety
-/// As [`write`], with the table locked for writing.
-unsafe fn update(
-    table: pg_sys::Relation,
-    slot: *mut pg_sys::TupleTableSlot,
-    snapshot: pg_sys::Snapshot,
-    column: i16,
-    now: Timestamp,
-) -> bool {
-    const DO_NOT_WAIT: bool = false;
-    // SAFETY: the new tuple is a copy of the slot's with one by-value column replaced, stored in a
-    // slot of the same row type; the access method is the one Postgres itself calls. The arrays
-    // hold the one column that heap_modify_tuple_by_cols is told of.
-    unsafe {
-        let mut free_old = false;
-        let old = pg_sys::ExecFetchSlotHeapTuple(slot, false, &mut free_old);
-        let (mut number, mut value, mut null) = (i32::from(column), Datum::from(now.0), false);
-        let row_type = (*table).rd_att;
-        let new =
-            pg_sys::heap_modify_tuple_by_cols(old, row_type, 1, &mut number, &mut value, &mut null);
-        let new_slot = pg_sys::MakeSingleTupleTableSlot(row_type, &pg_sys::TTSOpsHeapTuple);
-        pg_sys::ExecStoreHeapTuple(new, new_slot, false);
-
-        let update = (*(*table).rd_tableam).tuple_update.expect("a table can update rows");
-        let mut tid = (*slot).tts_tid;
-        let command = pg_sys::GetCurrentCommandId(true);
-        let mut failure = pg_sys::TM_FailureData::default();
-        let mut lock_mode = pg_sys::LockTupleMode::LockTupleNoKeyExclusive;
-        let mut update_indexes = compat::UpdateIndexes::default();
-        let result = pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            update(
-                table,
-                &mut tid,
-                new_slot,
-                command,
-                snapshot,
-                std::ptr::null_mut(),
-                DO_NOT_WAIT,
-                &mut failure,
-                &mut lock_mode,
-                &mut update_indexes,
-            )
-        });
-        let written = result == pg_sys::TM_Result::TM_Ok;
-        if written {
-            if !compat::is_hot(update_indexes) {
-                enter_into_indexes(table, new_slot);
-            }
-            // So that a second check in the same statement sees it and writes nothing.
-            pg_sys::CommandCounterIncrement();
+        let deformed = *(*slot).tts_values.add(column.number as usize - 1);
+        let slot = slot.cast::<pg_sys::BufferHeapTupleTableSlot>();
+        let buffer = (*slot).buffer;
+        let tuple = (*(*slot).base.tuple).t_data;
+        let value = tuple.cast::<u8>().add(usize::from((*tuple).t_hoff) + column.offset);
+        let place = value.offset_from(pg_sys::BufferGetPage(buffer).cast::<u8>()).cast_unsigned();
+        // Touched by another since it was read; or, were the offset ever wrong, no harm done.
+        if value.cast::<i64>().read() != deformed.value() as i64 {
+            return false;
         }
-        pg_sys::ExecDropSingleTupleTableSlot(new_slot);
-        written
+        if !lock(buffer, patience) {
+            return false;
+        }
+        let page = pg_sys::BufferGetPage(buffer).cast::<u8>();
+        let is_later = page.add(place).cast::<i64>().read() < now.0;
+        if is_later {
+            let change = pg_sys::GenericXLogStart(table);
+            let image = pg_sys::GenericXLogRegisterBuffer(change, buffer, 0).cast::<u8>();
+            image.add(place).cast::<i64>().write(now.0);
+            pg_sys::GenericXLogFinish(change);
+        }
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+        is_later
     }
 }
 
-/// The page was full, so the new version lies elsewhere and every index must point to it.
-///
 /// # Safety
-/// `slot` must hold a tuple just written to the open `table`.
-unsafe fn enter_into_indexes(table: pg_sys::Relation, slot: *mut pg_sys::TupleTableSlot) {
-    // Then no column counts as changed, which is true of every indexed one.
-    const NO_RANGE_TABLE: u32 = 0;
-    // SAFETY: an executor state of our own, used for this one table and freed; the result
-    // relation is palloc'd zeroed and initialised as logical replication does it.
+/// `buffer` must be pinned.
+unsafe fn lock(buffer: pg_sys::Buffer, patience: Patience) -> bool {
+    // SAFETY: as promised by the caller.
     unsafe {
-        let estate = pg_sys::CreateExecutorState();
-        let target = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
-        pg_sys::InitResultRelInfo(target, table, NO_RANGE_TABLE, std::ptr::null_mut(), 0);
-        pg_sys::ExecOpenIndices(target, false);
-        compat::insert_index_entries(target, slot, estate);
-        pg_sys::ExecCloseIndices(target);
-        pg_sys::FreeExecutorState(estate);
+        if pg_sys::ConditionalLockBuffer(buffer) {
+            return true;
+        }
+        if patience == Patience::ForThePage {
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
+        }
+        patience == Patience::ForThePage
     }
 }

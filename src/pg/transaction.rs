@@ -1,5 +1,6 @@
 //! What the current transaction is and may do.
 
+use super::compat;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -12,28 +13,31 @@ pub fn require_writable(function: &CStr) {
     }
 }
 
-/// Could a row be updated here, without asking any row yet?
-///
-/// Not under SERIALIZABLE: the write would join this transaction's conflicts with others, and a
-/// touch must never be what aborts it.
+/// Could a page be changed here?
 pub(super) fn can_touch() -> bool {
     // SAFETY: these read backend-local state and one shared flag.
-    unsafe {
-        !pg_sys::XactReadOnly
-            && pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32
-            && !pg_sys::IsInParallelMode()
-            && !pg_sys::RecoveryInProgress()
-    }
+    unsafe { !pg_sys::XactReadOnly && !pg_sys::IsInParallelMode() && !pg_sys::RecoveryInProgress() }
 }
 
 /// Does one snapshot serve the whole transaction (REPEATABLE READ and above)?
-pub(super) fn keeps_its_snapshot() -> bool {
+pub fn keeps_its_snapshot() -> bool {
     // SAFETY: reads a backend-local variable.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// The cluster's identity, which names the space its transaction ids belong to.
-pub fn system_identifier() -> i64 {
-    // SAFETY: reads a field of the control file that is in shared memory since startup.
-    unsafe { pg_sys::GetSystemIdentifier() }.cast_signed()
+/// The history that transaction ids belong to: the cluster, and its timeline, since a promoted or
+/// restored copy uses some ids again. On a standby, the timeline it follows.
+pub fn history() -> i64 {
+    // SAFETY: read fields of shared memory; the insertion timeline only outside of recovery, where
+    // it is set.
+    let (cluster, timeline) = unsafe {
+        let mut timeline = 0;
+        if pg_sys::RecoveryInProgress() {
+            pg_sys::GetXLogReplayRecPtr(&mut timeline);
+        } else {
+            timeline = compat::insertion_timeline();
+        }
+        (pg_sys::GetSystemIdentifier(), timeline)
+    };
+    cluster.wrapping_add(timeline.into()).cast_signed()
 }

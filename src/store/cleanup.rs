@@ -20,6 +20,8 @@ statement!(
         FROM api_tokens.tokens
         WHERE max_idle IS NOT NULL
             AND ($1 OPERATOR(pg_catalog.-) last_used_at) OPERATOR(pg_catalog.>) max_idle
+            AND ($1 OPERATOR(pg_catalog.-) api_tokens.live_last_use(token_id, last_used_at))
+                OPERATOR(pg_catalog.>) max_idle
             AND (LEAST(revoked_at, expires_at) OPERATOR(pg_catalog.<) $1) IS NOT TRUE
         ORDER BY last_used_at OPERATOR(pg_catalog.+) max_idle LIMIT $2 FOR UPDATE SKIP LOCKED),
     oldest AS MATERIALIZED (

@@ -22,6 +22,13 @@ pub struct Event<'a> {
     pub detail: serde_json::Map<String, serde_json::Value>,
 }
 
+impl<'a> Event<'a> {
+    /// About one token.
+    pub fn of(namespace: &'a str, token_id: Uuid) -> Self {
+        Self { namespace: Some(namespace), token_id: Some(token_id), ..Self::default() }
+    }
+}
+
 statement!(INSERT = "
     INSERT INTO api_tokens.events (at, method, namespace, token_id, count, actor, detail, xid, origin)
     VALUES ($1, $2, $3, $4, $5, $6, $7, pg_catalog.pg_current_xact_id(), $8)
@@ -42,7 +49,7 @@ pub fn record(method: Method, event: Event) -> Result<()> {
         event.count.into(),
         role::actor().into(),
         (!detail.is_empty()).then(|| JsonB(detail.into())).into(),
-        transaction::system_identifier().into(),
+        transaction::history().into(),
     ];
     let event_id =
         INSERT.with(|insert| insert.run(&arguments, |rows| rows.first().get_one::<i64>()))?;
@@ -137,7 +144,7 @@ const READ: &str = "
 /// Events after the cursor. Planned anew for each call: with the floors known the planner sees
 /// whether little or much is new, and takes the index on xid or on event id.
 pub fn read(after: Option<&Cursor>, filter: &Filter) -> Result<Vec<Read>> {
-    let here = transaction::system_identifier();
+    let here = transaction::history();
     let seen = after.and_then(|cursor| cursor.seen.as_ref());
     let horizon = after.map(|cursor| &cursor.horizon);
     let floor = |mark: Option<&Mark>| match mark {

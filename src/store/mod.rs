@@ -10,3 +10,4 @@ mod statement;
 pub mod token;
 pub mod tokens;
 pub mod update;
+pub mod uses;

@@ -5,11 +5,13 @@
 //! UPDATE's snapshot, lives on. So these statements are repeated until a fresh snapshot shows
 //! nothing left: while a refresh is under way its old token is still seen alive.
 
-use super::statement::{Statement, statement};
+use super::statement::{self, Statement, statement};
 use super::token::HeldToken;
 use super::tokens::changed_one;
 use crate::error::Result;
 use crate::pg::datum::timestamptz;
+use crate::pg::{latest, transaction};
+use api_tokens_logic::Error;
 use api_tokens_logic::time::Timestamp;
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
@@ -57,7 +59,8 @@ macro_rules! revocation {
                 live!($matches),
                 " ORDER BY token_id FOR NO KEY UPDATE)
             UPDATE api_tokens.tokens t SET revoked_at = $1, in_grace = false
-            FROM live WHERE t.token_id OPERATOR(pg_catalog.=) live.token_id"
+            FROM live WHERE t.token_id OPERATOR(pg_catalog.=) live.token_id
+            RETURNING t.token_id"
             )
         );
     };
@@ -83,8 +86,8 @@ revocation!(
     OR (family_id OPERATOR(pg_catalog.=) $2 AND generation OPERATOR(pg_catalog.>) 0))"
 );
 
-/// Revokes all that are selected, heirs of a rotation under way included; says how many.
-pub fn revoke_all(selection: &Selection, now: Timestamp) -> Result<usize> {
+/// Revokes all that are selected, heirs of a rotation under way included, and returns their ids.
+pub fn revoke_all(selection: &Selection, now: Timestamp) -> Result<Vec<Uuid>> {
     let now = timestamptz(now);
     let before = selection.before.map(timestamptz);
     let after = selection.after.map(timestamptz);
@@ -102,8 +105,8 @@ pub fn revoke_all(selection: &Selection, now: Timestamp) -> Result<usize> {
     }
 }
 
-/// Revokes every token that descends from the same first one; says how many.
-pub fn revoke_family(family_id: Uuid, now: Timestamp) -> Result<usize> {
+/// Revokes every token that descends from the same first one, and returns their ids.
+pub fn revoke_family(family_id: Uuid, now: Timestamp) -> Result<Vec<Uuid>> {
     let arguments = [timestamptz(now).into(), family_id.into()];
     until_none_is_left(&LIVE_IN_FAMILY, &REVOKE_FAMILY, &arguments)
 }
@@ -112,11 +115,18 @@ fn until_none_is_left(
     look: &'static LocalKey<Statement>,
     revoke: &'static LocalKey<Statement>,
     arguments: &[DatumWithOid],
-) -> Result<usize> {
-    let mut revoked = 0;
+) -> Result<Vec<Uuid>> {
+    let mut revoked = Vec::new();
     while look.with(|look| look.execute(arguments))? > 0 {
         pgrx::check_for_interrupts!();
-        revoked += revoke.with(|revoke| revoke.execute(arguments))?;
+        revoked.extend(revoke.with(|revoke| revoke.run(arguments, statement::ids))?);
+    }
+    // No statement of such a transaction gets a fresh snapshot: what was committed since can only
+    // be found, not revoked.
+    if transaction::keeps_its_snapshot()
+        && latest::finds_a_row(look.with(Statement::sql), arguments)
+    {
+        return Err(Error::Conflict.into());
     }
     Ok(revoked)
 }

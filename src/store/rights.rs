@@ -12,16 +12,31 @@ pub enum Change {
     Revoke,
 }
 
+/// Oids of the functions that belong to the extension. Not those of their schema: anyone who may
+/// create there could add one of the same name.
+macro_rules! members {
+    () => {
+        "SELECT d.objid FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+        WHERE e.extname OPERATOR(pg_catalog.=) 'api_tokens' AND d.deptype OPERATOR(pg_catalog.=) 'e'
+            AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+            AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
+    };
+}
+
 /// Composes the statement with every name quoted by Postgres itself. No row if there is no such
 /// role; fewer functions than asked for if the installed SQL is older than the library.
-const COMPOSE: &str = "
+const COMPOSE: &str = concat!(
+    "
     SELECT pg_catalog.format($3, pg_catalog.string_agg(
         p.oid::pg_catalog.regprocedure::pg_catalog.text, ', '), r.rolname)
-    FROM pg_catalog.pg_roles r, pg_catalog.pg_extension e
-    JOIN pg_catalog.pg_proc p ON p.pronamespace OPERATOR(pg_catalog.=) e.extnamespace
-    WHERE r.oid OPERATOR(pg_catalog.=) $1 AND e.extname OPERATOR(pg_catalog.=) 'api_tokens'
+    FROM pg_catalog.pg_roles r, pg_catalog.pg_proc p
+    WHERE r.oid OPERATOR(pg_catalog.=) $1 AND p.oid OPERATOR(pg_catalog.=) ANY (ARRAY(",
+    members!(),
+    "))
         AND p.proname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2)
-    GROUP BY r.rolname";
+    GROUP BY r.rolname"
+);
 
 pub fn change(change: Change, role: RegRole, functions: Vec<&str>) -> Result<()> {
     let template = match change {
@@ -42,12 +57,15 @@ pub fn change(change: Change, role: RegRole, functions: Vec<&str>) -> Result<()>
 
 /// May this role read all events, or only those that tell caches what to drop?
 pub fn may_manage(role: pg_sys::Oid) -> Result<bool> {
-    const SQL: &str = "
+    const SQL: &str = concat!(
+        "
         SELECT pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')
-        FROM pg_catalog.pg_extension e
-        JOIN pg_catalog.pg_proc p ON p.pronamespace OPERATOR(pg_catalog.=) e.extnamespace
-        WHERE e.extname OPERATOR(pg_catalog.=) 'api_tokens'
-            AND p.proname OPERATOR(pg_catalog.=) 'api_token_list'";
+        FROM pg_catalog.pg_proc p
+        WHERE p.oid OPERATOR(pg_catalog.=) ANY (ARRAY(",
+        members!(),
+        "))
+            AND p.proname OPERATOR(pg_catalog.=) 'api_token_list'"
+    );
     let may: Option<bool> =
         Spi::connect(|client| client.select(SQL, Some(1), &[role.into()])?.first().get_one())?;
     Ok(may == Some(true))

@@ -6,7 +6,7 @@
 use crate::error::Result;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{OwnedPreparedStatement, SpiResult, SpiTupleTable};
-use pgrx::{Spi, pg_sys::PgOid};
+use pgrx::{Spi, Uuid, pg_sys::PgOid};
 use std::cell::OnceCell;
 
 /// Keep it in a `thread_local`; see [`statement!`].
@@ -30,6 +30,10 @@ pub(super) use statement;
 impl Statement {
     pub const fn new(sql: &'static str) -> Self {
         Self { sql, plan: OnceCell::new() }
+    }
+
+    pub fn sql(&self) -> &'static str {
+        self.sql
     }
 
     /// Runs it and gives `read` the result. The arguments' types are those of the first call.
@@ -57,4 +61,9 @@ impl Statement {
     pub fn execute(&self, arguments: &[DatumWithOid]) -> Result<usize> {
         self.run(arguments, |rows| Ok(rows.len()))
     }
+}
+
+/// The ids in the first column.
+pub fn ids(rows: SpiTupleTable) -> SpiResult<Vec<Uuid>> {
+    rows.map(|row| row.get(1)).filter_map(SpiResult::transpose).collect()
 }

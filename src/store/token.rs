@@ -1,7 +1,8 @@
 //! A row of `api_tokens.tokens`, read column by column as far as it is needed.
 
 use super::columns as column;
-use crate::pg::scan::Row;
+use super::uses;
+use crate::pg::scan::{Patience, Row};
 use api_tokens_logic::lifetime::{Lifetime, Revocation};
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::Timestamp;
@@ -21,13 +22,25 @@ impl<'a> StoredToken<'a> {
         let revocation = row.timestamp(column::REVOKED_AT).map(|at| {
             if row.bool(column::IN_GRACE) { Revocation::GraceUntil(at) } else { Revocation::Final }
         });
+        let max_idle = row.interval(column::MAX_IDLE);
         Lifetime {
             enabled: row.bool(column::ENABLED),
             revocation,
             expires_at: row.timestamp(column::EXPIRES_AT),
-            last_used_at: row.timestamp(column::LAST_USED_AT).unwrap_or(Timestamp::MIN),
-            max_idle: row.interval(column::MAX_IDLE),
+            last_used_at: self.last_used_at(max_idle.is_some()),
+            max_idle,
         }
+    }
+
+    /// The last use in the table; or, if it matters, the one in shared memory that is later.
+    fn last_used_at(&self, to_the_moment: bool) -> Timestamp {
+        let stored = self.0.timestamp(column::LAST_USED_AT).unwrap_or(Timestamp::MIN);
+        let live = to_the_moment.then(|| uses::last_use(&self.token_id())).flatten();
+        live.map_or(stored, |live| live.max(stored))
+    }
+
+    pub fn token_id(&self) -> Uuid {
+        self.0.uuid(column::TOKEN_ID).expect("is NOT NULL")
     }
 
     pub fn scopes(&self) -> Vec<&str> {
@@ -48,22 +61,26 @@ impl<'a> StoredToken<'a> {
         [column::METADATA, column::SCOPES, column::EXPIRES_AT].map(|column| self.0.datum(column))
     }
 
-    /// Records a use, if that can be done at once and without harm.
-    pub fn touch(&self) -> bool {
-        self.0.touch(column::LAST_USED_AT)
+    /// Writes a use to the row; says whether it did. The patient wait for others to finish with
+    /// the page.
+    pub fn touch(&self, patience: Patience) -> bool {
+        let written = self.0.touch(column::TOUCHED, patience);
+        if written {
+            uses::note_row_write();
+        }
+        written
     }
 
     /// Its id, and how many rotations lie behind it.
     pub fn lineage(&self) -> (Uuid, i32) {
-        let id = self.0.uuid(column::TOKEN_ID).expect("is NOT NULL");
-        (id, self.0.int(column::GENERATION))
+        (self.token_id(), self.0.int(column::GENERATION))
     }
 
     /// What a change of the token needs to know, copied out of the scan.
     pub(super) fn to_held(&self) -> HeldToken {
         let row = &self.0;
         HeldToken {
-            token_id: row.uuid(column::TOKEN_ID).expect("is NOT NULL"),
+            token_id: self.token_id(),
             family_id: row.uuid(column::FAMILY_ID).expect("is NOT NULL"),
             generation: row.int(column::GENERATION),
             namespace: row.text(column::NAMESPACE).unwrap_or_default().to_owned(),

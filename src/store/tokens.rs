@@ -48,6 +48,15 @@ impl Handle {
     }
 }
 
+/// The token for each digest in turn, all as of the same moment.
+pub fn peek_each<'d>(
+    digests: impl Iterator<Item = Option<&'d Digest>>,
+    mut read: impl FnMut(Option<StoredToken>),
+) {
+    let keys = digests.map(|digest| digest.map(|digest| Key::Bytea32(&digest.0)));
+    BY_HASH.find_each(keys, |row| read(row.map(StoredToken::new)));
+}
+
 /// All that is known of a token when it comes in, whether made here or imported.
 pub struct NewToken<'a> {
     pub token_id: Uuid,
@@ -166,13 +175,17 @@ statement!(
     END_GRACE = "
     UPDATE api_tokens.tokens
     SET in_grace = false, revoked_at = LEAST(revoked_at, $2)
-    WHERE in_grace AND replaced_by OPERATOR(pg_catalog.=) $1"
+    WHERE in_grace AND replaced_by OPERATOR(pg_catalog.=) $1
+    RETURNING token_id"
 );
 
-/// Ends the grace of the token that this one replaced: only the last generation is ever in grace.
-pub fn end_parents_grace(heir: Uuid, now: Timestamp) -> Result<()> {
-    END_GRACE.with(|end| end.execute(&[heir.into(), timestamptz(now).into()]))?;
-    Ok(())
+/// Ends the grace of the token that this one replaced, and returns its id: only the last
+/// generation is ever in grace.
+pub fn end_parents_grace(heir: Uuid, now: Timestamp) -> Result<Option<Uuid>> {
+    let arguments = [heir.into(), timestamptz(now).into()];
+    END_GRACE.with(|end| {
+        end.run(&arguments, |rows| if rows.is_empty() { Ok(None) } else { rows.first().get_one() })
+    })
 }
 
 statement!(

@@ -1,0 +1,66 @@
+//! Counters of the server, for a dashboard.
+
+use super::Answer;
+use crate::error::Result;
+use crate::pg::datum::timestamptz;
+use crate::pg::record::{Record, Shape, value};
+use crate::pg::shmem;
+use api_tokens_logic::Error;
+use api_tokens_logic::counters::read;
+use pgrx::datum::JsonB;
+use pgrx::{pg_extern, pg_sys};
+
+thread_local! {
+    static STATS: Shape = const { Shape::new(&[
+        (c"calls", pg_sys::INT8OID),
+        (c"accepted", pg_sys::INT8OID),
+        (c"refused", pg_sys::JSONBOID),
+        (c"touches_coalesced", pg_sys::INT8OID),
+        (c"touches_written", pg_sys::INT8OID),
+        (c"map_capacity", pg_sys::INT8OID),
+        (c"map_used", pg_sys::INT8OID),
+        (c"map_pending", pg_sys::INT8OID),
+        (c"map_evictions", pg_sys::INT8OID),
+        (c"map_full", pg_sys::INT8OID),
+        (c"flushes", pg_sys::INT8OID),
+        (c"rows_flushed", pg_sys::INT8OID),
+        (c"flush_failures", pg_sys::INT8OID),
+        (c"last_flush_at", pg_sys::TIMESTAMPTZOID),
+        (c"last_error", pg_sys::TEXTOID),
+    ]) };
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn api_token_stats() -> Answer<Record> {
+    Ok(stats()?)
+}
+
+fn stats() -> Result<Record> {
+    let shared = shmem::shared().ok_or(Error::NotPreloaded)?;
+    let counters = shared.counters();
+    let refused: Vec<(&str, u64)> =
+        counters.refused().map(|(reason, count)| (reason.as_str(), count)).collect();
+    let total: u64 = refused.iter().map(|(_, count)| count).sum();
+    let by_reason: serde_json::Map<String, serde_json::Value> =
+        refused.into_iter().map(|(reason, count)| (reason.to_owned(), count.into())).collect();
+    let (used, pending) = shared.map().census();
+    let number = |number: u64| value(number.cast_signed());
+    let columns = [
+        number(counters.accepted() + total),
+        number(counters.accepted()),
+        value(JsonB(by_reason.into())),
+        number(read(&counters.coalesced)),
+        number(read(&counters.row_writes)),
+        number(shared.capacity() as u64),
+        number(used as u64),
+        number(pending as u64),
+        number(read(&counters.evictions)),
+        number(read(&counters.map_full)),
+        number(read(&counters.flushes)),
+        number(read(&counters.rows_flushed)),
+        number(read(&counters.flush_failures)),
+        value(counters.last_flush().map(timestamptz)),
+        value(counters.last_error()),
+    ];
+    Ok(STATS.with(|stats| stats.form(&columns)))
+}

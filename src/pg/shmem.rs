@@ -1,0 +1,151 @@
+//! Shared memory: the touch map, the counters, and who flushes which database. Only there when
+//! the library is preloaded; everything works without.
+
+use api_tokens_logic::counters::Counters;
+use api_tokens_logic::touch_map::{Bucket, ENTRIES_PER_BUCKET, TouchMap};
+use pgrx::pg_sys;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+/// Databases with a flush under way; one that finds no place here is not flushed by a worker, and
+/// its uses are written row by row.
+const MAX_FLUSHED_DATABASES: usize = 128;
+
+/// What lies at the start of our shared memory. All zero is its initial state.
+#[repr(C, align(64))]
+struct Header {
+    counters: Counters,
+    /// Oids of the databases that a flush is under way for; 0 is a free place.
+    flushing: [AtomicU32; MAX_FLUSHED_DATABASES],
+}
+
+/// The shared memory as this backend sees it.
+#[derive(Clone, Copy)]
+pub struct Shared {
+    header: &'static Header,
+    buckets: &'static [Bucket],
+}
+
+/// Set by the postmaster's start-up hook, at every start: after a crash the memory is new. Null
+/// without preloading.
+static HEADER: AtomicPtr<Header> = AtomicPtr::new(std::ptr::null_mut());
+
+/// `None` unless the library was preloaded.
+pub fn shared() -> Option<Shared> {
+    let header = HEADER.load(Ordering::Relaxed);
+    // SAFETY: if not null, it was set by `start_up` to zeroed shared memory that lies before as
+    // many buckets, stays mapped while this process lives, and holds nothing but atomics.
+    unsafe {
+        let header = header.as_ref()?;
+        let buckets = std::ptr::from_ref(header).add(1).cast::<Bucket>();
+        Some(Shared { header, buckets: std::slice::from_raw_parts(buckets, bucket_count()) })
+    }
+}
+
+/// What came of asking for a flush of a database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody flushes it yet: the caller must start a worker, or [`Shared::release`] the claim.
+    Mine,
+    UnderWay,
+    NoPlace,
+}
+
+impl Shared {
+    pub fn map(&self) -> TouchMap<'static> {
+        TouchMap::new(self.buckets)
+    }
+
+    pub fn counters(&self) -> &'static Counters {
+        &self.header.counters
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.buckets.len() * ENTRIES_PER_BUCKET
+    }
+
+    pub fn claim_flush(&self, database: u32) -> Claim {
+        let places = &self.header.flushing;
+        if places.iter().any(|place| place.load(Ordering::Acquire) == database) {
+            return Claim::UnderWay;
+        }
+        let taken = places.iter().any(|place| {
+            place.compare_exchange(0, database, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        });
+        if taken { Claim::Mine } else { Claim::NoPlace }
+    }
+
+    /// The next use of a token of this database asks for another flush.
+    pub fn release(&self, database: u32) {
+        for place in &self.header.flushing {
+            let _ = place.compare_exchange(database, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The database of this session.
+pub fn database() -> u32 {
+    // SAFETY: set once at the start of a session.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
+}
+
+pub fn is_preloading() -> bool {
+    // SAFETY: read during _PG_init only.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+static mut PREVIOUS_REQUEST_HOOK: pg_sys::shmem_request_hook_type = None;
+static mut PREVIOUS_STARTUP_HOOK: pg_sys::shmem_startup_hook_type = None;
+
+/// How many entries the map was asked to have; set while preloading, inherited by every process.
+static CAPACITY: AtomicUsize = AtomicUsize::new(0);
+
+/// Asks the postmaster for the memory. Call it from `_PG_init` while preloading.
+pub fn install_hooks(capacity: usize) {
+    CAPACITY.store(capacity, Ordering::Relaxed);
+    // SAFETY: the postmaster is single-threaded here; hooks set before are kept and called first.
+    unsafe {
+        PREVIOUS_REQUEST_HOOK = pg_sys::shmem_request_hook;
+        pg_sys::shmem_request_hook = Some(request);
+        PREVIOUS_STARTUP_HOOK = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(start_up);
+    }
+}
+
+fn bucket_count() -> usize {
+    CAPACITY.load(Ordering::Relaxed).div_ceil(ENTRIES_PER_BUCKET).max(1)
+}
+
+fn size() -> usize {
+    align_of::<Header>() + size_of::<Header>() + bucket_count() * size_of::<Bucket>()
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn request() {
+    // SAFETY: called by the postmaster in the phase where memory may be requested.
+    unsafe {
+        if let Some(previous) = PREVIOUS_REQUEST_HOOK {
+            previous();
+        }
+        pg_sys::RequestAddinShmemSpace(size());
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn start_up() {
+    // SAFETY: called by the postmaster before any backend exists, so nothing else has the memory
+    // yet; it is zeroed before it is shared. The size asked for covers the alignment, the header and
+    // the buckets behind it.
+    unsafe {
+        if let Some(previous) = PREVIOUS_STARTUP_HOOK {
+            previous();
+        }
+        let mut found = false;
+        let memory = pg_sys::ShmemInitStruct(c"api_tokens".as_ptr(), size(), &mut found);
+        let memory = memory.cast::<u8>();
+        let header = memory.add(memory.align_offset(align_of::<Header>()));
+        if !found {
+            memory.write_bytes(0, size());
+        }
+        HEADER.store(header.cast(), Ordering::Relaxed);
+    }
+}
