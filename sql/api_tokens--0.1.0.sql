@@ -17,8 +17,8 @@ SELECT api_tokens.check_encoding();
 -- Tables --------------------------------------------------------------------------------------
 
 -- Column numbers are known to src/store/columns.rs: append, never reorder. Fixed width and
--- NOT NULL first, so that a check reaches what it needs cheaply and can overwrite last_used_at in
--- place. fillfactor leaves room for the HOT updates of a flush; no index may hold its columns.
+-- NOT NULL first, so that a check reaches what it needs cheaply, and last_used_at and use_count
+-- can be overwritten in place; no index may hold these two. fillfactor leaves room for HOT updates.
 CREATE TABLE api_tokens.tokens (
     token_id        uuid        NOT NULL,
     family_id       uuid        NOT NULL,

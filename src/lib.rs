@@ -27,4 +27,5 @@ extern "C-unwind" fn _PG_init() {
         pg::shmem::install_hooks(guc::touch_map_size());
     }
     guc::reserve_prefix();
+    pg::scan::watch_catalog();
 }

@@ -84,9 +84,7 @@ fn write_all(shared: &Shared) -> Result<()> {
         .forget(|database| !databases.contains(&database) || (database == here && !installed));
     let mut rows = 0;
     for batch in uses::pending(shared) {
-        let written = BackgroundWorker::transaction(|| uses::write(&batch))?;
-        uses::settle(shared, &batch, &written);
-        rows += written.rows;
+        rows += BackgroundWorker::transaction(|| uses::write(shared, &batch));
     }
     shared.counters().flushed(rows, clock::now());
     Ok(())

@@ -103,8 +103,11 @@ fn the_touched_column_lies_where_the_library_writes() {
     let db = Database::new();
     let mut sql = db.connect();
     let before = "SELECT sum(attlen) FILTER (WHERE attlen > 0 AND attnotnull) || ' of ' || count(*)
-        FROM pg_attribute WHERE attrelid = 'api_tokens.tokens'::regclass AND attnum BETWEEN 1 AND 3";
-    assert_eq!(text(&mut sql, before, &[]), "40 of 3");
+        FROM pg_attribute WHERE attrelid = 'api_tokens.tokens'::regclass AND attnum BETWEEN 1 AND 4";
+    assert_eq!(text(&mut sql, before, &[]), "48 of 4");
+    let pair = "SELECT string_agg(attnum || attname, ' ' ORDER BY attnum) FROM pg_attribute
+        WHERE attrelid = 'api_tokens.tokens'::regclass AND attnum IN (1, 4, 5)";
+    assert_eq!(text(&mut sql, pair, &[]), "1token_id 4last_used_at 5use_count");
     let source = std::fs::read_to_string(root().join("src/store/columns.rs")).expect("columns.rs");
     assert!(source.contains("FixedColumn { number: LAST_USED_AT, offset: 16 + 16 + 8 }"));
 }

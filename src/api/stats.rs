@@ -6,7 +6,7 @@ use crate::pg::datum::timestamptz;
 use crate::pg::record::{Record, Shape, value};
 use crate::pg::shmem;
 use api_tokens_logic::Error;
-use api_tokens_logic::counters::read;
+use api_tokens_logic::counters::Event;
 use pgrx::datum::JsonB;
 use pgrx::{pg_extern, pg_sys};
 
@@ -37,30 +37,30 @@ fn api_token_stats() -> Answer<Record> {
 
 fn stats() -> Result<Record> {
     let shared = shmem::shared().ok_or(Error::NotPreloaded)?;
-    let counters = shared.counters();
+    let totals = shared.totals();
     let refused: Vec<(&str, u64)> =
-        counters.refused().map(|(reason, count)| (reason.as_str(), count)).collect();
+        totals.refused().map(|(reason, count)| (reason.as_str(), count)).collect();
     let total: u64 = refused.iter().map(|(_, count)| count).sum();
     let by_reason: serde_json::Map<String, serde_json::Value> =
         refused.into_iter().map(|(reason, count)| (reason.to_owned(), count.into())).collect();
     let (used, pending) = shared.map().census();
     let number = |number: u64| value(number.cast_signed());
     let columns = [
-        number(counters.accepted() + total),
-        number(counters.accepted()),
+        number(totals.accepted() + total),
+        number(totals.accepted()),
         value(JsonB(by_reason.into())),
-        number(read(&counters.coalesced)),
-        number(read(&counters.row_writes)),
+        number(totals.events(Event::Coalesced)),
+        number(totals.events(Event::RowWrite)),
         number(shared.capacity() as u64),
         number(used as u64),
         number(pending as u64),
-        number(read(&counters.evictions)),
-        number(read(&counters.map_full)),
-        number(read(&counters.flushes)),
-        number(read(&counters.rows_flushed)),
-        number(read(&counters.flush_failures)),
-        value(counters.last_flush().map(timestamptz)),
-        value(counters.last_error()),
+        number(totals.events(Event::Eviction)),
+        number(totals.events(Event::MapFull)),
+        number(totals.events(Event::Flush)),
+        number(totals.events(Event::RowFlushed)),
+        number(totals.events(Event::FlushFailure)),
+        value(totals.last_flush().map(timestamptz)),
+        value(totals.last_error()),
     ];
     Ok(STATS.with(|stats| stats.form(&columns)))
 }

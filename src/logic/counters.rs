@@ -1,76 +1,102 @@
 //! What `api_token_stats()` tells: plain counters, shared by all backends of a server.
+//!
+//! There are several sets of them, and a backend counts in one: were they one set, every check on
+//! one core would take the cache line away from the others. A reader adds them up.
 
 use crate::time::Timestamp;
 use crate::verdict::Reason;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-/// All zero at the start of the server.
+/// One set. All zero at the start of the server.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub struct Counters {
     accepted: AtomicU64,
     refused: [AtomicU64; Reason::ALL.len()],
-    /// Uses kept in the map, to be written later together.
-    pub coalesced: AtomicU64,
-    /// Uses written to the row by the check itself.
-    pub row_writes: AtomicU64,
-    pub evictions: AtomicU64,
-    /// Uses that found no place in the map.
-    pub map_full: AtomicU64,
-    pub flushes: AtomicU64,
-    pub rows_flushed: AtomicU64,
-    pub flush_failures: AtomicU64,
+    events: [AtomicU64; Event::COUNT],
     /// SQLSTATE as five bytes of ASCII, big-endian; 0 is none.
     last_error: AtomicU64,
     last_flush: AtomicI64,
 }
 
-pub fn count(counter: &AtomicU64, by: u64) {
-    counter.fetch_add(by, Ordering::Relaxed);
+/// What is counted besides verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A use kept in the map, to be written later together with others.
+    Coalesced,
+    /// A use written to the row by the check itself.
+    RowWrite,
+    Eviction,
+    /// A use that found no place in the map.
+    MapFull,
+    Flush,
+    RowFlushed,
+    FlushFailure,
 }
 
-pub fn read(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+impl Event {
+    const COUNT: usize = 7;
 }
 
 impl Counters {
     pub fn verdict(&self, verdict: Result<(), Reason>) {
-        match verdict {
-            Ok(()) => count(&self.accepted, 1),
-            Err(reason) => count(&self.refused[reason as usize], 1),
-        }
+        let counter = match verdict {
+            Ok(()) => &self.accepted,
+            Err(reason) => &self.refused[reason as usize],
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count(&self, event: Event, by: u64) {
+        self.events[event as usize].fetch_add(by, Ordering::Relaxed);
     }
 
     pub fn flushed(&self, rows: u64, now: Timestamp) {
-        count(&self.flushes, 1);
-        count(&self.rows_flushed, rows);
+        self.count(Event::Flush, 1);
+        self.count(Event::RowFlushed, rows);
         self.last_flush.store(now.0, Ordering::Relaxed);
     }
 
     pub fn flush_failed(&self, sqlstate: [u8; 5]) {
-        count(&self.flush_failures, 1);
+        self.count(Event::FlushFailure, 1);
         let packed = sqlstate.iter().fold(0, |packed, byte| packed << 8 | u64::from(*byte));
         self.last_error.store(packed, Ordering::Relaxed);
     }
+}
 
-    pub fn last_error(&self) -> Option<String> {
-        let packed = self.last_error.load(Ordering::Relaxed);
-        let bytes = packed.to_be_bytes();
-        (packed != 0).then(|| bytes[3..].iter().copied().map(char::from).collect())
-    }
+/// All sets, for a reader.
+pub struct Totals<'a>(pub &'a [Counters]);
 
-    pub fn last_flush(&self) -> Option<Timestamp> {
-        let at = self.last_flush.load(Ordering::Relaxed);
-        (at != 0).then_some(Timestamp(at))
+impl Totals<'_> {
+    fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        self.0.iter().map(|set| counter(set).load(Ordering::Relaxed)).sum()
     }
 
     pub fn accepted(&self) -> u64 {
-        read(&self.accepted)
+        self.sum(|set| &set.accepted)
     }
 
     /// Refusals by reason.
     pub fn refused(&self) -> impl Iterator<Item = (Reason, u64)> {
-        Reason::ALL.into_iter().map(|reason| (reason, read(&self.refused[reason as usize])))
+        Reason::ALL
+            .into_iter()
+            .map(|reason| (reason, self.sum(|set| &set.refused[reason as usize])))
+    }
+
+    pub fn events(&self, event: Event) -> u64 {
+        self.sum(|set| &set.events[event as usize])
+    }
+
+    pub fn last_flush(&self) -> Option<Timestamp> {
+        let latest = self.0.iter().map(|set| set.last_flush.load(Ordering::Relaxed)).max();
+        latest.filter(|at| *at != 0).map(Timestamp)
+    }
+
+    /// The SQLSTATE of a failed flush; of one of the last, if several processes had failures.
+    pub fn last_error(&self) -> Option<String> {
+        let packed = self.0.iter().map(|set| set.last_error.load(Ordering::Relaxed)).max()?;
+        let bytes = packed.to_be_bytes();
+        (packed != 0).then(|| bytes[3..].iter().copied().map(char::from).collect())
     }
 }
 
@@ -79,17 +105,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_by_reason() {
-        let counters = Counters::default();
-        counters.verdict(Ok(()));
-        counters.verdict(Err(Reason::Expired));
-        counters.verdict(Err(Reason::Expired));
-        assert_eq!(counters.accepted(), 1);
+    fn sets_are_added_up() {
+        let sets = [Counters::default(), Counters::default()];
+        let totals = Totals(&sets);
+        assert_eq!((totals.last_error(), totals.last_flush()), (None, None));
+        sets[0].verdict(Ok(()));
+        sets[1].verdict(Ok(()));
+        sets[1].verdict(Err(Reason::Expired));
+        sets[0].flushed(3, Timestamp(5));
+        sets[1].flush_failed(*b"42P01");
         let refused: Vec<(Reason, u64)> =
-            counters.refused().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(refused, [(Reason::Expired, 2)]);
-        assert_eq!(counters.last_error(), None);
-        counters.flush_failed(*b"42P01");
-        assert_eq!(counters.last_error().as_deref(), Some("42P01"));
+            totals.refused().filter(|(_, count)| *count > 0).collect();
+        assert_eq!((totals.accepted(), refused), (2, vec![(Reason::Expired, 1)]));
+        assert_eq!((totals.events(Event::Flush), totals.events(Event::RowFlushed)), (1, 3));
+        assert_eq!(totals.last_flush(), Some(Timestamp(5)));
+        assert_eq!(totals.last_error().as_deref(), Some("42P01"));
     }
 }

@@ -77,8 +77,13 @@ raw_argument!(
 fn bounded<'a>(value: Datum, max: usize) -> Option<&'a [u8]> {
     // SAFETY: the argument types that call this are varlenas.
     unsafe {
-        let size = pg_sys::toast_raw_datum_size(value) - size_of::<i32>();
-        (size <= max).then(|| datum::bytes(value))
+        if !datum::is_plain(value.cast_mut_ptr()) {
+            let size = pg_sys::toast_raw_datum_size(value) - size_of::<i32>();
+            if size > max {
+                return None;
+            }
+        }
+        Some(datum::bytes(value)).filter(|bytes| bytes.len() <= max)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Every difference between the Postgres versions we build for.
 
+use super::raw;
 use pgrx::pg_sys;
 
 /// A plain index scan; Postgres 18 takes one more argument, for EXPLAIN's counters.
 ///
 /// # Safety
-/// `table` and `index` must be open, and `snapshot` registered, until the scan ends.
+/// `table` and `index` must be open, and `snapshot` registered, until the scan ends; called inside
+/// a guard, see `raw`.
 pub unsafe fn index_beginscan(
     table: pg_sys::Relation,
     index: pg_sys::Relation,
@@ -15,12 +17,12 @@ pub unsafe fn index_beginscan(
     #[cfg(feature = "pg18")]
     // SAFETY: as promised by the caller; no instrumentation is asked for.
     unsafe {
-        pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), keys, 0)
+        raw::index_beginscan(table, index, snapshot, std::ptr::null_mut(), keys, 0)
     }
     #[cfg(not(feature = "pg18"))]
     // SAFETY: as promised by the caller.
     unsafe {
-        pg_sys::index_beginscan(table, index, snapshot, keys, 0)
+        raw::index_beginscan(table, index, snapshot, keys, 0)
     }
 }
 

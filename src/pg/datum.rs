@@ -4,7 +4,7 @@ use api_tokens_logic::network::Network;
 use api_tokens_logic::time::{Span, Timestamp};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::{self, Datum};
-use pgrx::varlena::varlena_to_byte_slice;
+use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varlena_to_byte_slice};
 
 /// As pgrx passes it to SQL. What lies beyond the calendar of Postgres becomes `infinity`.
 pub fn timestamptz(at: Timestamp) -> TimestampWithTimeZone {
@@ -28,7 +28,21 @@ pub fn is_utf8_database() -> bool {
 pub(super) unsafe fn bytes<'a>(datum: Datum) -> &'a [u8] {
     // SAFETY: a varlena as promised; a detoasted copy lives in the current memory context, which
     // outlasts the call this datum came from.
-    unsafe { varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) }
+    unsafe {
+        let value = datum.cast_mut_ptr::<pg_sys::varlena>();
+        let value = if is_plain(value) { value } else { pg_sys::pg_detoast_datum_packed(value) };
+        varlena_to_byte_slice(value)
+    }
+}
+
+/// Does the value lie there as it is, neither compressed nor elsewhere? Most do, and then Postgres
+/// need not be asked.
+///
+/// # Safety
+/// `value` must point to a varlena.
+pub(super) unsafe fn is_plain(value: *const pg_sys::varlena) -> bool {
+    // SAFETY: reads the first byte of the header.
+    unsafe { varatt_is_4b_u(value) || (varatt_is_1b(value) && !varatt_is_1b_e(value)) }
 }
 
 /// # Safety

@@ -6,20 +6,50 @@
 //! every function that gets here is PARALLEL UNSAFE.
 
 use super::datum::{self, Element};
+use super::raise::{self, Place};
+pub use super::raise::{Layout, Outcome, Raise};
 pub use super::touch::{FixedColumn, Patience};
-use super::{clock, compat, touch};
+use super::{clock, compat, raw, touch};
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::{Span, Timestamp};
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guard;
 use pgrx::pg_sys::{self, Datum};
+use std::cell::Cell;
 use std::ffi::CStr;
 
-/// A unique index over one column, by name: names survive DROP and CREATE EXTENSION, oids do not.
+/// A unique index over one column; keep it in a `thread_local`. It is known by name: names survive
+/// DROP and CREATE EXTENSION, oids do not. The oids are looked up again whenever any relation of
+/// the catalog changed.
 pub struct UniqueIndex {
-    pub schema: &'static CStr,
-    pub table: &'static CStr,
-    pub index: &'static CStr,
+    schema: &'static CStr,
+    table: &'static CStr,
+    index: &'static CStr,
     /// The highest column number that readers ask for.
-    pub columns: i32,
+    columns: i32,
+    found: Cell<Option<Found>>,
+}
+
+#[derive(Clone, Copy)]
+struct Found {
+    table: pg_sys::Oid,
+    index: pg_sys::Oid,
+    generation: u64,
+}
+
+thread_local! {
+    /// How many times Postgres has told this backend that a relation changed.
+    static GENERATION: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Has Postgres tell us. Call it once, from `_PG_init`.
+pub fn watch_catalog() {
+    // SAFETY: registers a callback of the right type, which touches a thread-local only.
+    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), Datum::null()) };
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_argument: Datum, _relation: pg_sys::Oid) {
+    GENERATION.set(GENERATION.get().wrapping_add(1));
 }
 
 /// The value looked for, of the indexed column's type.
@@ -45,11 +75,38 @@ pub struct Row<'a> {
 }
 
 impl UniqueIndex {
+    pub const fn new(
+        schema: &'static CStr,
+        table: &'static CStr,
+        index: &'static CStr,
+        columns: i32,
+    ) -> Self {
+        Self { schema, table, index, columns, found: Cell::new(None) }
+    }
+
+    fn oids(&self) -> Found {
+        let generation = GENERATION.get();
+        if let Some(found) = self.found.get().filter(|found| found.generation == generation) {
+            return found;
+        }
+        // SAFETY: catalog look-ups by name; a missing schema is an ERROR, a missing relation is
+        // InvalidOid, which no relation can be opened by.
+        let (table, index) = unsafe {
+            let schema = pg_sys::get_namespace_oid(self.schema.as_ptr(), false);
+            let table = pg_sys::get_relname_relid(self.table.as_ptr(), schema);
+            (table, pg_sys::get_relname_relid(self.index.as_ptr(), schema))
+        };
+        let found = Found { table, index, generation };
+        self.found.set(Some(found));
+        found
+    }
+
     /// Gives `read` the row with this key, or `None`, and closes everything behind it.
     pub fn find<R>(&self, key: Key, lock: Lock, read: impl FnOnce(Option<Row>) -> R) -> R {
         let scan = Scan::begin(self);
-        let found = scan.seek(&key) && (lock == Lock::None || scan.lock());
-        read(found.then(|| scan.row(self.columns)))
+        let found =
+            scan.seek(&key, self.columns) && (lock == Lock::None || scan.lock(self.columns));
+        read(found.then(|| scan.row()))
     }
 
     /// Gives `read` the row for each key in turn, all as of the same moment. `None` finds nothing.
@@ -61,11 +118,33 @@ impl UniqueIndex {
         let scan = Scan::begin(self);
         for key in keys {
             pgrx::check_for_interrupts!();
-            let found = key.is_some_and(|key| scan.seek(&key));
-            read(found.then(|| scan.row(self.columns)));
+            let found = key.is_some_and(|key| scan.seek(&key, self.columns));
+            read(found.then(|| scan.row()));
         }
     }
 }
+
+impl UniqueIndex {
+    /// Raises two columns of the rows with these keys in place; see `raise`. The index is one over
+    /// the key of the layout.
+    pub fn raise(&self, layout: &Layout, raises: &[Raise]) -> Vec<Outcome> {
+        let scan = Scan::begin(self);
+        let mut outcomes = vec![Outcome::Gone; raises.len()];
+        let mut places = Vec::with_capacity(raises.len());
+        for (at, raise) in raises.iter().enumerate() {
+            pgrx::check_for_interrupts!();
+            if scan.seek(&Key::Uuid(&raise.key), 1) {
+                outcomes[at] = Outcome::Held;
+                places.push((scan.place(), at));
+            }
+        }
+        // SAFETY: the table is open, and callers name the layout of this table.
+        unsafe { raise::at_places(scan.table, layout, places, raises, &mut outcomes) };
+        outcomes
+    }
+}
+
+const LOCK: i32 = pg_sys::AccessShareLock as i32;
 
 /// A 32-byte bytea on the stack: 4 bytes of header, then the data.
 #[repr(C, align(4))]
@@ -90,50 +169,62 @@ struct Scan {
 
 impl Scan {
     fn begin(of: &UniqueIndex) -> Self {
-        const LOCK: i32 = pg_sys::AccessShareLock as i32;
-        // SAFETY: opens by oids just looked up (a dropped relation raises an ERROR), and hands
-        // each object to the next call as Postgres' own index scans do.
+        let oids = of.oids();
+        // SAFETY: opens by oid (a relation dropped meanwhile raises an ERROR), and hands each
+        // object to the next call as Postgres' own index scans do. Guarded once for all.
         unsafe {
-            let schema = pg_sys::get_namespace_oid(of.schema.as_ptr(), false);
-            let table = pg_sys::get_relname_relid(of.table.as_ptr(), schema);
-            let index = pg_sys::get_relname_relid(of.index.as_ptr(), schema);
-            let table = pg_sys::table_open(table, LOCK);
-            let index = pg_sys::index_open(index, LOCK);
-            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-            let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
-            let scan = compat::index_beginscan(table, index, snapshot, 1);
-            Self { table, index, snapshot, slot, scan }
+            guard(|| {
+                let table = raw::table_open(oids.table, LOCK);
+                let index = raw::index_open(oids.index, LOCK);
+                let snapshot = raw::RegisterSnapshot(raw::GetLatestSnapshot());
+                let slot = raw::table_slot_create(table, std::ptr::null_mut());
+                let scan = compat::index_beginscan(table, index, snapshot, 1);
+                Self { table, index, snapshot, slot, scan }
+            })
         }
     }
 
     /// Brings the row with this key into the slot; `false` if there is none.
-    fn seek(&self, key: &Key) -> bool {
+    fn seek(&self, key: &Key, columns: i32) -> bool {
         let mut bytea = Bytea32([0; 36]);
         let (argument, equals) = match key {
             Key::Bytea32(bytes) => (bytea.hold(bytes), pg_sys::F_BYTEAEQ),
             Key::Uuid(bytes) => (Datum::from(bytes.as_ptr()), pg_sys::F_UUID_EQ),
         };
+        let (scan, slot) = (self.scan, self.slot);
         // SAFETY: the scan and its slot are open. The scan copies the key; what its argument
-        // points to lives in this frame until the one match of a unique index is fetched.
+        // points to lives in this frame until the one match of a unique index is fetched. The row
+        // is deformed as far as readers ask.
         unsafe {
             let mut key = pg_sys::ScanKeyData::default();
-            let equal = pg_sys::BTEqualStrategyNumber as u16;
-            pg_sys::ScanKeyInit(&mut key, 1, equal, equals.into(), argument);
-            pg_sys::index_rescan(self.scan, &mut key, 1, std::ptr::null_mut(), 0);
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
-            pg_sys::index_getnext_slot(self.scan, forward, self.slot)
+            guard(|| {
+                let equal = pg_sys::BTEqualStrategyNumber as u16;
+                raw::ScanKeyInit(&mut key, 1, equal, equals.into(), argument);
+                raw::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
+                let forward = pg_sys::ScanDirection::ForwardScanDirection;
+                let found = raw::index_getnext_slot(scan, forward, slot);
+                if found {
+                    raw::slot_getsomeattrs_int(slot, columns);
+                }
+                found
+            })
         }
     }
 
-    /// The row that was brought into the slot.
-    fn row(&self, columns: i32) -> Row<'_> {
+    /// Where the row lies that was brought into the slot.
+    fn place(&self) -> Place {
         // SAFETY: the slot holds a tuple of this table.
-        unsafe { pg_sys::slot_getsomeattrs_int(self.slot, columns) };
+        let tid = unsafe { (*self.slot).tts_tid };
+        ((u32::from(tid.ip_blkid.bi_hi) << 16) | u32::from(tid.ip_blkid.bi_lo), tid.ip_posid)
+    }
+
+    /// The row that was brought into the slot.
+    fn row(&self) -> Row<'_> {
         Row { table: self.table, slot: self.slot, scan: std::marker::PhantomData }
     }
 
     /// Locks the newest version of the row and shows it in the slot; `false` if it was deleted.
-    fn lock(&self) -> bool {
+    fn lock(&self, columns: i32) -> bool {
         let mut failure = pg_sys::TM_FailureData::default();
         // SAFETY: the slot holds a tuple of this open table, and the table's access method is the
         // one that Postgres itself calls here. Called through a pointer, hence the guard.
@@ -141,7 +232,7 @@ impl Scan {
             let lock = (*(*self.table).rd_tableam).tuple_lock.expect("a table can lock rows");
             let mut tid = (*self.slot).tts_tid;
             let command = pg_sys::GetCurrentCommandId(true);
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            guard(|| {
                 lock(
                     self.table,
                     &mut tid,
@@ -156,7 +247,11 @@ impl Scan {
             })
         };
         match result {
-            pg_sys::TM_Result::TM_Ok => true,
+            pg_sys::TM_Result::TM_Ok => {
+                // SAFETY: the slot holds the version that was locked.
+                unsafe { pg_sys::slot_getsomeattrs_int(self.slot, columns) };
+                true
+            }
             pg_sys::TM_Result::TM_Deleted => false,
             other => pgrx::error!("unexpected result {other} of a row lock"),
         }
@@ -170,15 +265,17 @@ impl Drop for Scan {
         if std::thread::panicking() {
             return;
         }
-        const LOCK: i32 = pg_sys::AccessShareLock as i32;
+        let Self { table, index, snapshot, slot, scan } = *self;
         // SAFETY: each was opened by `begin` and is closed once. The relation locks go too, so
         // that a validate in a long transaction does not hold up ALTER EXTENSION.
         unsafe {
-            pg_sys::index_endscan(self.scan);
-            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
-            pg_sys::UnregisterSnapshot(self.snapshot);
-            pg_sys::index_close(self.index, LOCK);
-            pg_sys::table_close(self.table, LOCK);
+            guard(|| {
+                raw::index_endscan(scan);
+                raw::ExecDropSingleTupleTableSlot(slot);
+                raw::UnregisterSnapshot(snapshot);
+                raw::index_close(index, LOCK);
+                raw::table_close(table, LOCK);
+            });
         }
     }
 }

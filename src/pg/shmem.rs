@@ -1,7 +1,7 @@
 //! Shared memory: the touch map, the counters, and who flushes which database. Only there when
 //! the library is preloaded; everything works without.
 
-use api_tokens_logic::counters::Counters;
+use api_tokens_logic::counters::{Counters, Totals};
 use api_tokens_logic::touch_map::{Bucket, ENTRIES_PER_BUCKET, TouchMap};
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
@@ -10,10 +10,13 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 /// its uses are written row by row.
 const MAX_FLUSHED_DATABASES: usize = 128;
 
+/// More than a machine has cores that check tokens at the same moment, or nearly.
+const COUNTER_SETS: usize = 32;
+
 /// What lies at the start of our shared memory. All zero is its initial state.
 #[repr(C, align(64))]
 struct Header {
-    counters: Counters,
+    counters: [Counters; COUNTER_SETS],
     /// Oids of the databases that a flush is under way for; 0 is a free place.
     flushing: [AtomicU32; MAX_FLUSHED_DATABASES],
 }
@@ -55,8 +58,15 @@ impl Shared {
         TouchMap::new(self.buckets)
     }
 
+    /// The set that this backend counts in.
     pub fn counters(&self) -> &'static Counters {
-        &self.header.counters
+        // SAFETY: the process id is set once, at the start of the process.
+        let process = unsafe { pg_sys::MyProcPid };
+        &self.header.counters[process.unsigned_abs() as usize % COUNTER_SETS]
+    }
+
+    pub fn totals(&self) -> Totals<'static> {
+        Totals(&self.header.counters)
     }
 
     pub fn capacity(&self) -> usize {

@@ -2,7 +2,7 @@
 //! check reads come first, those of fixed width before the others, so that they are cheap to reach.
 //! The surface test compares them with `pg_attribute`.
 
-use crate::pg::scan::FixedColumn;
+use crate::pg::scan::{FixedColumn, Layout};
 
 pub const TOKEN_ID: i16 = 1;
 pub const FAMILY_ID: i16 = 2;
@@ -24,6 +24,10 @@ pub const METADATA: i16 = 20;
 
 /// `last_used_at` behind two uuids and a timestamptz.
 pub const TOUCHED: FixedColumn = FixedColumn { number: LAST_USED_AT, offset: 16 + 16 + 8 };
+
+/// `token_id` first, `use_count` behind `last_used_at`.
+pub const RAISED: Layout =
+    Layout { key: 0, timestamp: TOUCHED.offset, counter: TOUCHED.offset + 8 };
 
 /// How far a row is deformed.
 pub const LAST: i32 = METADATA as i32;

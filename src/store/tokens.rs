@@ -6,20 +6,22 @@ use super::token::{HeldToken, StoredToken};
 use crate::error::Result;
 use crate::pg::argument::{CidrArray, IntervalValue, Jsonb};
 use crate::pg::datum::timestamptz;
-use crate::pg::scan::{Key, Lock, UniqueIndex};
+use crate::pg::scan::{Key, Lock, Outcome, Raise, UniqueIndex};
 use api_tokens_logic::Error;
 use api_tokens_logic::digest::Digest;
 use api_tokens_logic::rotation::Retirement;
 use api_tokens_logic::time::Timestamp;
 use pgrx::Uuid;
+use std::ffi::CStr;
 
-const BY_HASH: UniqueIndex = UniqueIndex {
-    schema: c"api_tokens",
-    table: c"tokens",
-    index: c"tokens_token_hash_key",
-    columns: columns::LAST,
-};
-const BY_ID: UniqueIndex = UniqueIndex { index: c"tokens_pkey", ..BY_HASH };
+thread_local! {
+    static BY_HASH: UniqueIndex = const { index(c"tokens_token_hash_key") };
+    static BY_ID: UniqueIndex = const { index(c"tokens_pkey") };
+}
+
+const fn index(name: &'static CStr) -> UniqueIndex {
+    UniqueIndex::new(c"api_tokens", c"tokens", name, columns::LAST)
+}
 
 /// Which token is meant: by what its holder presents, or by its id.
 pub enum Handle {
@@ -31,8 +33,10 @@ impl Handle {
     fn find<R>(&self, lock: Lock, read: impl FnOnce(Option<StoredToken>) -> R) -> R {
         let read = |row: Option<crate::pg::scan::Row>| read(row.map(StoredToken::new));
         match self {
-            Self::Digest(digest) => BY_HASH.find(Key::Bytea32(&digest.0), lock, read),
-            Self::Id(id) => BY_ID.find(Key::Uuid(id.as_bytes()), lock, read),
+            Self::Digest(digest) => {
+                BY_HASH.with(|index| index.find(Key::Bytea32(&digest.0), lock, read))
+            }
+            Self::Id(id) => BY_ID.with(|index| index.find(Key::Uuid(id.as_bytes()), lock, read)),
         }
     }
 
@@ -54,7 +58,12 @@ pub fn peek_each<'d>(
     mut read: impl FnMut(Option<StoredToken>),
 ) {
     let keys = digests.map(|digest| digest.map(|digest| Key::Bytea32(&digest.0)));
-    BY_HASH.find_each(keys, |row| read(row.map(StoredToken::new)));
+    BY_HASH.with(|index| index.find_each(keys, |row| read(row.map(StoredToken::new))));
+}
+
+/// Raises the last use and the use count of many tokens in place.
+pub(super) fn raise(raises: &[Raise]) -> Vec<Outcome> {
+    BY_ID.with(|index| index.raise(&columns::RAISED, raises))
 }
 
 /// All that is known of a token when it comes in, whether made here or imported.

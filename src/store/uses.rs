@@ -1,14 +1,16 @@
 //! Uses of tokens: kept in shared memory if there is some, and written to the table together.
+//!
+//! They are written in place: not in a transaction, so nothing is told to the map that could be
+//! rolled back. After a crash between the two a batch may be counted twice.
 
-use super::statement::{self, statement};
+use super::tokens;
 use crate::error::Result;
-use crate::pg::datum::timestamptz;
+use crate::pg::scan::{Outcome, Raise};
 use crate::pg::shmem::{self, Shared};
 use crate::pg::worker;
-use api_tokens_logic::counters::count;
+use api_tokens_logic::counters::Event;
 use api_tokens_logic::time::Timestamp;
 use api_tokens_logic::touch_map::{Key, Pending, Recorded};
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::SpiResult;
 use pgrx::{Spi, Uuid};
 
@@ -31,86 +33,51 @@ pub fn keep(token_id: &Uuid, now: Timestamp) -> bool {
     }
     match shared.map().record(&key(token_id), now) {
         Recorded::Full => {
-            count(&counters.map_full, 1);
+            counters.count(Event::MapFull, 1);
             return false;
         }
-        Recorded::KeptEvicting => count(&counters.evictions, 1),
+        Recorded::KeptEvicting => counters.count(Event::Eviction, 1),
         Recorded::Kept => {}
     }
-    count(&counters.coalesced, 1);
+    counters.count(Event::Coalesced, 1);
     true
 }
 
 pub fn note_row_write() {
     if let Some(shared) = shmem::shared() {
-        count(&shared.counters().row_writes, 1);
+        shared.counters().count(Event::RowWrite, 1);
     }
-}
-
-statement!(FLUSH = "
-    WITH used AS MATERIALIZED (
-        SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))
-            AS u(token_id, last_use, uses)),
-    free AS MATERIALIZED (
-        SELECT token_id FROM api_tokens.tokens
-        WHERE token_id OPERATOR(pg_catalog.=) ANY ($1)
-        ORDER BY token_id FOR NO KEY UPDATE SKIP LOCKED)
-    UPDATE api_tokens.tokens t
-    SET last_used_at = GREATEST(t.last_used_at, used.last_use),
-        use_count = t.use_count OPERATOR(pg_catalog.+) used.uses
-    FROM used JOIN free ON free.token_id OPERATOR(pg_catalog.=) used.token_id
-    WHERE t.token_id OPERATOR(pg_catalog.=) used.token_id
-    RETURNING t.token_id");
-statement!(
-    GONE = "
-    SELECT id FROM pg_catalog.unnest($1) id
-    WHERE NOT EXISTS (SELECT FROM api_tokens.tokens t WHERE t.token_id OPERATOR(pg_catalog.=) id)"
-);
-
-/// One batch of uses that can be written together.
-pub struct Batch(Vec<Pending>);
-
-/// What came of writing a batch, to be told to the map once the transaction has committed.
-#[derive(Default)]
-pub struct Written {
-    settled: Vec<Uuid>,
-    pub rows: u64,
 }
 
 const BATCH: usize = 10_000;
 
 /// What has to be written for this session's database, in batches.
-pub fn pending(shared: &Shared) -> Vec<Batch> {
+pub fn pending(shared: &Shared) -> Vec<Vec<Pending>> {
     let (map, database) = (shared.map(), shmem::database());
     let all: Vec<Pending> =
         (0..map.bucket_count()).flat_map(|bucket| map.pending(bucket, database)).collect();
-    all.chunks(BATCH).map(|batch| Batch(batch.to_vec())).collect()
+    all.chunks(BATCH).map(<[Pending]>::to_vec).collect()
 }
 
-/// Writes a batch. A row that somebody else holds is left for the next time; a token that is gone
-/// has no uses to remember.
-pub fn write(batch: &Batch) -> Result<Written> {
-    let ids: Vec<Uuid> = batch.0.iter().map(|used| Uuid::from_bytes(used.token_id)).collect();
-    let times: Vec<TimestampWithTimeZone> =
-        batch.0.iter().map(|used| timestamptz(used.last_use)).collect();
-    let uses: Vec<i64> = batch.0.iter().map(|used| used.uses.cast_signed()).collect();
-    let arguments = [ids.clone().into(), times.into(), uses.into()];
-    let mut settled = FLUSH.with(|flush| flush.run(&arguments, statement::ids))?;
-    let rows = settled.len() as u64;
-    if settled.len() < ids.len() {
-        settled.extend(GONE.with(|gone| gone.run(&[ids.into()], statement::ids))?);
+/// Writes a batch and tells the map; says how many rows it wrote. A row that somebody else holds
+/// is left for the next time; a token that is gone has no uses to remember.
+pub fn write(shared: &Shared, batch: &[Pending]) -> u64 {
+    let raises: Vec<Raise> = batch
+        .iter()
+        .map(|used| Raise {
+            key: used.token_id,
+            timestamp: used.last_use,
+            counter: used.uses.cast_signed(),
+        })
+        .collect();
+    let outcomes = tokens::raise(&raises);
+    for (used, outcome) in batch.iter().zip(&outcomes) {
+        if *outcome != Outcome::Held {
+            let key = Key { database: shmem::database(), token_id: used.token_id };
+            shared.map().written(&key, used.uses);
+        }
     }
-    Ok(Written { settled, rows })
-}
-
-/// The batch is committed: its uses are no longer pending.
-pub fn settle(shared: &Shared, batch: &Batch, written: &Written) {
-    let settled: std::collections::HashSet<&[u8; 16]> =
-        written.settled.iter().map(Uuid::as_bytes).collect();
-    for used in batch.0.iter().filter(|used| settled.contains(&used.token_id)) {
-        let key = Key { database: shmem::database(), token_id: used.token_id };
-        shared.map().written(&key, used.uses);
-    }
+    outcomes.iter().filter(|outcome| **outcome == Outcome::Raised).count() as u64
 }
 
 /// Is the extension still in this database?

@@ -1,0 +1,152 @@
+//! Two columns of many rows, raised in place: a timestamp to a later one, a counter by a number.
+//!
+//! As `touch`, for many rows at once: one WAL record per page, about 17 bytes in it per row, and no
+//! dead rows. A row that a transaction under way has locked or changed is left alone, so that an
+//! update which has read the old values and not yet written the new row loses nothing.
+
+use super::transaction;
+use api_tokens_logic::time::Timestamp;
+use pgrx::pg_sys;
+
+/// Where the columns lie: bytes from the start of a tuple's data, behind nothing but NOT NULL
+/// columns of fixed width. The key is a uuid, and tells whether the row is still the one meant.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    pub key: usize,
+    pub timestamp: usize,
+    pub counter: usize,
+}
+
+/// How one row is raised.
+#[derive(Clone, Copy)]
+pub struct Raise {
+    pub key: [u8; 16],
+    pub timestamp: Timestamp,
+    pub counter: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Raised,
+    /// A transaction under way has it, or it has just moved: try again later.
+    Held,
+    Gone,
+}
+
+/// A row's place: its page, and its number there.
+pub(super) type Place = (pg_sys::BlockNumber, pg_sys::OffsetNumber);
+
+/// Raises rows at known places, in any order. Only where the transaction can write; nothing is
+/// raised elsewhere.
+///
+/// # Safety
+/// `table` must be open and be a heap with this layout, `places` of its pages.
+pub(super) unsafe fn at_places(
+    table: pg_sys::Relation,
+    layout: &Layout,
+    mut rows: Vec<(Place, usize)>,
+    raises: &[Raise],
+    outcomes: &mut [Outcome],
+) {
+    if !transaction::can_touch() {
+        return;
+    }
+    rows.sort_unstable();
+    let mut logged = 0;
+    for page in rows.chunk_by(|((one, _), _), ((other, _), _)| one == other) {
+        pgrx::check_for_interrupts!();
+        let ((block, _), _) = page[0];
+        // SAFETY: as promised by the caller. The buffer is pinned by ReadBuffer and locked before
+        // its page is looked at; both end with UnlockReleaseBuffer. The image is a copy of the
+        // whole page, so a row lies at the same distance in it.
+        unsafe {
+            let buffer = pg_sys::ReadBuffer(table, block);
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
+            let now = pg_sys::BufferGetPage(buffer).cast::<u8>();
+            let change = pg_sys::GenericXLogStart(table);
+            let image = pg_sys::GenericXLogRegisterBuffer(change, buffer, 0).cast::<u8>();
+            let mut is_changed = false;
+            for ((_, number), at) in page {
+                if let Some(data) = settled_tuple(now, *number, &raises[*at].key, layout) {
+                    raise(image.add(data), layout, &raises[*at]);
+                    outcomes[*at] = Outcome::Raised;
+                    is_changed = true;
+                }
+            }
+            if is_changed {
+                logged = pg_sys::GenericXLogFinish(change);
+            } else {
+                pg_sys::GenericXLogAbort(change);
+            }
+            pg_sys::UnlockReleaseBuffer(buffer);
+        }
+    }
+    // SAFETY: waits until what was logged is on disk, as a commit would; 0 is nothing.
+    unsafe { pg_sys::XLogFlush(logged) };
+}
+
+/// # Safety
+/// `data` must point to the data of a tuple with this layout.
+unsafe fn raise(data: *mut u8, layout: &Layout, raise: &Raise) {
+    // SAFETY: both columns are 8 bytes, aligned to 8 in a tuple's data, which is itself aligned.
+    unsafe {
+        let timestamp = data.add(layout.timestamp).cast::<i64>();
+        timestamp.write(timestamp.read().max(raise.timestamp.0));
+        let counter = data.add(layout.counter).cast::<i64>();
+        counter.write(counter.read().saturating_add(raise.counter));
+    }
+}
+
+/// How far into the page the data of row `number` lies, if that is the row with this key and no
+/// transaction under way has it.
+///
+/// # Safety
+/// `page` must be a heap page with this layout, locked.
+unsafe fn settled_tuple(
+    page: *mut u8,
+    number: pg_sys::OffsetNumber,
+    key: &[u8; 16],
+    layout: &Layout,
+) -> Option<usize> {
+    // SAFETY: the number of line pointers follows from the page header; a normal one points to a
+    // tuple of this page, whose header says where its data begins.
+    unsafe {
+        let header = page.cast::<pg_sys::PageHeaderData>();
+        let first = std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp);
+        let lines = (usize::from((*header).pd_lower) - first) / size_of::<pg_sys::ItemIdData>();
+        let number = usize::from(number);
+        if number == 0 || number > lines {
+            return None;
+        }
+        let line = (*header).pd_linp.as_ptr().add(number - 1);
+        if (*line).lp_flags() != pg_sys::LP_NORMAL {
+            return None;
+        }
+        let start = (*line).lp_off() as usize;
+        let tuple = page.add(start).cast::<pg_sys::HeapTupleHeaderData>();
+        let data = start + usize::from((*tuple).t_hoff);
+        let is_meant = page.add(data + layout.key).cast::<[u8; 16]>().read() == *key;
+        (is_meant && is_settled(tuple)).then_some(data)
+    }
+}
+
+/// Has no transaction locked, changed or deleted the tuple that is still under way, or has
+/// committed doing so?
+///
+/// # Safety
+/// `tuple` must be a heap tuple on a locked page.
+unsafe fn is_settled(tuple: *const pg_sys::HeapTupleHeaderData) -> bool {
+    // SAFETY: reads the header; asks the server about transactions it names.
+    unsafe {
+        let mask = u32::from((*tuple).t_infomask);
+        if mask & pg_sys::HEAP_XMAX_INVALID != 0 {
+            return true;
+        }
+        let by = (*tuple).t_choice.t_heap.t_xmax;
+        let is_lock = mask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0;
+        if mask & pg_sys::HEAP_XMAX_IS_MULTI != 0 {
+            return is_lock && !pg_sys::MultiXactIdIsRunning(by.into_inner().into(), true);
+        }
+        !pg_sys::TransactionIdIsInProgress(by) && (is_lock || pg_sys::TransactionIdDidAbort(by))
+    }
+}
