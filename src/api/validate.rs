@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::guc;
 use crate::pg::argument::{HashBytes, InetAddress, TextArray, TokenText};
 use crate::pg::record::{Record, RecordSet, Shape, value};
-use crate::pg::scan::Patience;
+use crate::pg::touch::Patience;
 use crate::pg::{clock, shmem};
 use crate::store::token::StoredToken;
 use crate::store::tokens::Handle;

@@ -77,6 +77,12 @@ impl Lifetime {
     }
 }
 
+/// A live token without any bound, for tests to put bounds on.
+#[cfg(test)]
+pub(crate) const fn active(last_used_at: Timestamp) -> Lifetime {
+    Lifetime { enabled: true, revocation: None, expires_at: None, last_used_at, max_idle: None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,13 +90,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000_000);
 
     fn alive() -> Lifetime {
-        Lifetime {
-            enabled: true,
-            revocation: None,
-            expires_at: None,
-            last_used_at: NOW,
-            max_idle: None,
-        }
+        active(NOW)
     }
 
     #[test]

@@ -77,16 +77,10 @@ pub fn cap(expires_at: Option<Timestamp>, hard_end: Option<Timestamp>) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lifetime::Revocation;
+    use crate::lifetime::{Revocation, active};
 
     const NOW: Timestamp = Timestamp(1_000);
-    const ACTIVE: Lifetime = Lifetime {
-        enabled: true,
-        revocation: None,
-        expires_at: None,
-        last_used_at: NOW,
-        max_idle: None,
-    };
+    const ACTIVE: Lifetime = active(NOW);
     const AT_ONCE: Terms = Terms { grace: Span::ZERO, expires_at: None };
 
     #[test]

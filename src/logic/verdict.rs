@@ -91,16 +91,10 @@ pub fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lifetime::Revocation;
+    use crate::lifetime::{Revocation, active};
 
     const NOW: Timestamp = Timestamp(1_000);
-    const ACTIVE: Lifetime = Lifetime {
-        enabled: true,
-        revocation: None,
-        expires_at: None,
-        last_used_at: NOW,
-        max_idle: None,
-    };
+    const ACTIVE: Lifetime = active(NOW);
 
     #[test]
     fn reasons_come_in_order() {

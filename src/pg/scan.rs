@@ -5,13 +5,9 @@
 //! token valid for as long as the transaction lasts. Taking it is forbidden in parallel mode, so
 //! every function that gets here is PARALLEL UNSAFE.
 
-use super::datum::{self, Element};
-use super::raise::{self, Place};
-pub use super::raise::{Layout, Outcome, Raise};
-pub use super::touch::{FixedColumn, Patience};
-use super::{clock, compat, raw, touch};
-use api_tokens_logic::network::Network;
-use api_tokens_logic::time::{Span, Timestamp};
+use super::raise::{self, Layout, Outcome, Place, Raise};
+use super::row::Row;
+use super::{compat, raw};
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guard;
 use pgrx::pg_sys::{self, Datum};
 use std::cell::Cell;
@@ -65,13 +61,6 @@ pub enum Lock {
     /// `FOR NO KEY UPDATE`: waits for whoever changes the row, then shows what they left. Unlike
     /// SQL's, it does not raise 40001 under REPEATABLE READ: what follows decides about that.
     NoKeyUpdate,
-}
-
-/// A row under the scan; it lives as long as the closure it is given to.
-pub struct Row<'a> {
-    table: pg_sys::Relation,
-    slot: *mut pg_sys::TupleTableSlot,
-    scan: std::marker::PhantomData<&'a Scan>,
 }
 
 impl UniqueIndex {
@@ -277,72 +266,5 @@ impl Drop for Scan {
                 raw::table_close(table, LOCK);
             });
         }
-    }
-}
-
-impl Row<'_> {
-    /// The column as it lies there, for passing on; `None` is NULL. Valid inside the closure.
-    pub fn datum(&self, column: i16) -> Option<Datum> {
-        let at = usize::try_from(column - 1).expect("column numbers start at 1");
-        // SAFETY: the slot is deformed up to `UniqueIndex::columns`, asserted to cover `column`.
-        unsafe {
-            assert!(column <= (*self.slot).tts_nvalid);
-            (!*(*self.slot).tts_isnull.add(at)).then(|| *(*self.slot).tts_values.add(at))
-        }
-    }
-
-    pub fn bool(&self, column: i16) -> bool {
-        self.datum(column).is_some_and(|datum| datum.value() != 0)
-    }
-
-    pub fn int(&self, column: i16) -> i32 {
-        self.datum(column).map_or(0, |datum| datum.value() as i32)
-    }
-
-    pub fn timestamp(&self, column: i16) -> Option<Timestamp> {
-        self.datum(column).map(|datum| Timestamp(datum.value() as i64))
-    }
-
-    pub fn uuid(&self, column: i16) -> Option<pgrx::Uuid> {
-        // SAFETY: callers name a uuid column; such a datum points to 16 bytes.
-        self.datum(column)
-            .map(|datum| unsafe { pgrx::Uuid::from_bytes(*datum.cast_mut_ptr::<[u8; 16]>()) })
-    }
-
-    pub fn interval(&self, column: i16) -> Option<Span> {
-        // SAFETY: callers name an interval column.
-        self.datum(column).map(|datum| unsafe { datum::interval(datum) })
-    }
-
-    pub fn text(&self, column: i16) -> Option<&str> {
-        // SAFETY: callers name a text column; the tuple is pinned while `self` lives.
-        self.datum(column).map(|datum| unsafe { datum::text(datum) })
-    }
-
-    pub fn texts(&self, column: i16) -> Vec<&str> {
-        let Some(array) = self.datum(column) else {
-            return Vec::new();
-        };
-        // SAFETY: callers name a text[] column; the tuple is pinned while `self` lives.
-        unsafe {
-            let elements = Element::TEXT.of_array(array);
-            elements.into_iter().flatten().map(|text| datum::text(text)).collect()
-        }
-    }
-
-    pub fn networks(&self, column: i16) -> Option<Vec<Network>> {
-        let array = self.datum(column)?;
-        // SAFETY: callers name a cidr[] column.
-        unsafe {
-            let elements = Element::CIDR.of_array(array);
-            Some(elements.into_iter().flatten().map(|cidr| datum::network(cidr)).collect())
-        }
-    }
-
-    /// Moves a timestamp column forward to now, in place and at once; says whether it did. Only
-    /// where the transaction can write.
-    pub fn touch(&self, column: FixedColumn, patience: Patience) -> bool {
-        // SAFETY: table and slot are those of the open scan this row belongs to.
-        unsafe { touch::write(self.table, self.slot, column, clock::now(), patience) }
     }
 }

@@ -2,7 +2,8 @@
 //! check reads come first, those of fixed width before the others, so that they are cheap to reach.
 //! The surface test compares them with `pg_attribute`.
 
-use crate::pg::scan::{FixedColumn, Layout};
+use crate::pg::raise::Layout;
+use crate::pg::touch::FixedColumn;
 
 pub const TOKEN_ID: i16 = 1;
 pub const FAMILY_ID: i16 = 2;

@@ -2,7 +2,8 @@
 
 use super::columns as column;
 use super::uses;
-use crate::pg::scan::{Patience, Row};
+use crate::pg::row::Row;
+use crate::pg::touch::Patience;
 use api_tokens_logic::lifetime::{Lifetime, Revocation};
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::Timestamp;

@@ -6,7 +6,9 @@ use super::token::{HeldToken, StoredToken};
 use crate::error::Result;
 use crate::pg::argument::{CidrArray, IntervalValue, Jsonb};
 use crate::pg::datum::timestamptz;
-use crate::pg::scan::{Key, Lock, Outcome, Raise, UniqueIndex};
+use crate::pg::raise::{Outcome, Raise};
+use crate::pg::row::Row;
+use crate::pg::scan::{Key, Lock, UniqueIndex};
 use api_tokens_logic::Error;
 use api_tokens_logic::digest::Digest;
 use api_tokens_logic::rotation::Retirement;
@@ -31,7 +33,7 @@ pub enum Handle {
 
 impl Handle {
     fn find<R>(&self, lock: Lock, read: impl FnOnce(Option<StoredToken>) -> R) -> R {
-        let read = |row: Option<crate::pg::scan::Row>| read(row.map(StoredToken::new));
+        let read = |row: Option<Row>| read(row.map(StoredToken::new));
         match self {
             Self::Digest(digest) => {
                 BY_HASH.with(|index| index.find(Key::Bytea32(&digest.0), lock, read))

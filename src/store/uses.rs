@@ -5,7 +5,7 @@
 
 use super::tokens;
 use crate::error::Result;
-use crate::pg::scan::{Outcome, Raise};
+use crate::pg::raise::{Outcome, Raise};
 use crate::pg::shmem::{self, Shared};
 use crate::pg::worker;
 use api_tokens_logic::counters::Event;
