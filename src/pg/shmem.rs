@@ -4,7 +4,7 @@
 use api_tokens_logic::counters::{Counters, Totals};
 use api_tokens_logic::touch_map::{Bucket, ENTRIES_PER_BUCKET, TouchMap};
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 /// Databases with a flush under way; one that finds no place here is not flushed by a worker, and
 /// its uses are written row by row.
@@ -74,6 +74,8 @@ impl Shared {
     }
 
     pub fn claim_flush(&self, database: u32) -> Claim {
+        // The use that asks for the flush must be seen by whoever lets go of a claim after this.
+        fence(Ordering::SeqCst);
         let places = &self.header.flushing;
         if places.iter().any(|place| place.load(Ordering::Acquire) == database) {
             return Claim::UnderWay;
@@ -87,7 +89,7 @@ impl Shared {
     /// The next use of a token of this database asks for another flush.
     pub fn release(&self, database: u32) {
         for place in &self.header.flushing {
-            let _ = place.compare_exchange(database, 0, Ordering::AcqRel, Ordering::Relaxed);
+            let _ = place.compare_exchange(database, 0, Ordering::SeqCst, Ordering::Relaxed);
         }
     }
 }

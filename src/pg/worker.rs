@@ -1,9 +1,10 @@
 //! Background workers, started from any backend.
 
 use super::shmem::{self, Claim};
-use pgrx::IntoDatum;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
+use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -52,12 +53,14 @@ fn has_failed_lately() -> bool {
 
 fn warn() {
     FAILED_AT.set(Some(Instant::now()));
-    pgrx::ereport!(
-        pgrx::PgLogLevel::WARNING,
-        pgrx::PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
         "api_tokens could not start a background worker",
-        "Uses of tokens are written by the checks themselves. Hint: raise max_worker_processes."
-    );
+        "api_tokens",
+    )
+    .set_detail("Uses of tokens are written by the checks themselves.")
+    .set_hint("Raise max_worker_processes.")
+    .report(PgLogLevel::WARNING);
 }
 
 thread_local! {

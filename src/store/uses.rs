@@ -24,13 +24,11 @@ pub fn last_use(token_id: &Uuid) -> Option<Timestamp> {
 }
 
 /// Keeps a use in shared memory and sees to it that it will be written; `false` if the row must be
-/// written instead.
+/// written instead. First the use, then the flush: a worker that ends looks for uses after it has
+/// let go of its claim.
 pub fn keep(token_id: &Uuid, now: Timestamp) -> bool {
     let Some(shared) = shmem::shared() else { return false };
     let counters = shared.counters();
-    if !worker::ensure_flush() {
-        return false;
-    }
     match shared.map().record(&key(token_id), now) {
         Recorded::Full => {
             counters.count(Event::MapFull, 1);
@@ -40,7 +38,7 @@ pub fn keep(token_id: &Uuid, now: Timestamp) -> bool {
         Recorded::Kept => {}
     }
     counters.count(Event::Coalesced, 1);
-    true
+    worker::ensure_flush()
 }
 
 pub fn note_row_write() {
