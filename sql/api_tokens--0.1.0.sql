@@ -60,7 +60,7 @@ CREATE INDEX tokens_idle_idx ON api_tokens.tokens (token_id) WHERE max_idle IS N
 COMMENT ON TABLE api_tokens.tokens IS 'One row per token; of the token itself only its SHA-256';
 COMMENT ON COLUMN api_tokens.tokens.family_id IS 'Id of the first token of a line of rotations';
 COMMENT ON COLUMN api_tokens.tokens.generation IS 'How many rotations lie between the first token and this one';
-COMMENT ON COLUMN api_tokens.tokens.use_count IS 'Accepted checks, counted where the library is preloaded';
+COMMENT ON COLUMN api_tokens.tokens.use_count IS 'Accepted checks and touches that were kept in shared memory; needs preloading';
 COMMENT ON COLUMN api_tokens.tokens.in_grace IS 'revoked_at is the end of a grace period; otherwise a revocation is final, whatever the clock says';
 
 CREATE TABLE api_tokens.events (
@@ -73,7 +73,8 @@ CREATE TABLE api_tokens.events (
     actor      text        NOT NULL,
     detail     jsonb,
     xid        xid8        NOT NULL,
-    origin     bigint      NOT NULL,
+    cluster    bigint      NOT NULL,
+    timeline   integer     NOT NULL,
     CONSTRAINT events_pkey PRIMARY KEY (event_id)
 );
 -- What is new to a reader, by transaction; and retention, by time.
@@ -82,7 +83,8 @@ CREATE INDEX events_at_idx ON api_tokens.events USING brin (at);
 
 COMMENT ON TABLE api_tokens.events IS 'One row per change, written in the transaction of the change';
 COMMENT ON COLUMN api_tokens.events.xid IS 'The transaction that wrote it: what a reader has seen is a set of transactions';
-COMMENT ON COLUMN api_tokens.events.origin IS 'System identifier of the cluster that xid belongs to';
+COMMENT ON COLUMN api_tokens.events.cluster IS 'System identifier of the cluster that xid belongs to';
+COMMENT ON COLUMN api_tokens.events.timeline IS 'Timeline of that cluster: after a promotion some xids are used again';
 
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.tokens', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.events', '');

@@ -2,18 +2,19 @@
 //!
 //! The first use of a database after a flush asks for a worker. It waits for the flush interval
 //! without a connection, so that it is in the way of no DROP DATABASE; then it connects, writes,
-//! and ends. If more uses came meanwhile it asks for its successor. So no worker is there where
-//! nothing is used, and one that dies of an error is simply asked for again by the next use.
+//! and ends. If uses are left or came meanwhile, it asks for its successor, also after an error. So no
+//! worker is there where nothing is used.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::guc;
 use crate::pg::shmem::{self, Shared};
 use crate::pg::{clock, worker};
 use crate::store::uses;
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
-use pgrx::pg_sys::panic::CaughtError;
-use pgrx::pg_sys::{Datum, Oid};
-use pgrx::{PgTryBuilder, pg_guard};
+use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::{PgLogLevel, PgTryBuilder, pg_guard};
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 #[pg_guard]
@@ -23,18 +24,27 @@ pub extern "C-unwind" fn api_tokens_flush(database: Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     let database = database.value() as u32;
     worker::take_over_claim(database);
-    let stopping = wait() == Woken::ToStop;
-    BackgroundWorker::connect_worker_to_spi_by_oid(Some(Oid::from(database)), None);
+    let woken = wait();
+    worker::connect(database);
     let Some(shared) = shmem::shared() else { return };
-    flush(&shared);
-    worker::release_claim();
-    let stopping = stopping || BackgroundWorker::sigterm_received();
-    if !stopping && !uses::pending(&shared).is_empty() {
-        worker::ensure_flush();
-    }
+    let successor = move || {
+        worker::release_claim();
+        let stopping = woken == Woken::ToStop || BackgroundWorker::sigterm_received();
+        if !stopping && uses::is_any_pending(&shared) {
+            worker::ensure_flush(guc::flush_interval());
+        }
+    };
+    PgTryBuilder::new(move || flush(&shared))
+        .catch_others(move |error| {
+            shared.counters().flush_failed(sqlstate(&error), clock::now());
+            successor();
+            error.rethrow()
+        })
+        .execute();
+    successor();
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Woken {
     ByTime,
     ToStop,
@@ -58,36 +68,32 @@ fn wait() -> Woken {
     }
 }
 
-/// Counts the failure and lets it end the worker: the uses stay pending.
+/// An ERROR ends the worker; the uses stay pending.
 fn flush(shared: &Shared) {
-    let shared = *shared;
-    PgTryBuilder::new(move || {
-        let outcome = write_all(&shared);
-        if let Err(error) = outcome {
-            pgrx::pg_sys::panic::ErrorReport::from(error).report(pgrx::PgLogLevel::ERROR);
-        }
-    })
-    .catch_others(move |error| {
-        shared.counters().flush_failed(sqlstate(&error));
-        error.rethrow()
-    })
-    .execute();
-}
-
-fn write_all(shared: &Shared) -> Result<()> {
-    let (installed, databases) = BackgroundWorker::transaction(|| {
-        Ok::<_, Error>((uses::is_installed()?, uses::databases()?))
-    })?;
-    let here = shmem::database();
-    shared
-        .map()
-        .forget(|database| !databases.contains(&database) || (database == here && !installed));
+    let databases = within_transaction(uses::databases);
+    shared.map().forget(|database| !databases.contains(&database));
     let mut rows = 0;
     for batch in uses::pending(shared) {
-        rows += BackgroundWorker::transaction(|| uses::write(shared, &batch));
+        match within_transaction(|| uses::write(shared, &batch)) {
+            Some(written) => rows += written,
+            None => {
+                let here = shmem::database();
+                shared.map().forget(|database| database == here);
+                break;
+            }
+        }
     }
     shared.counters().flushed(rows, clock::now());
-    Ok(())
+}
+
+fn within_transaction<R>(work: impl FnOnce() -> Result<R>) -> R {
+    BackgroundWorker::transaction(AssertUnwindSafe(|| match work() {
+        Ok(result) => result,
+        Err(error) => {
+            ErrorReport::from(error).report(PgLogLevel::ERROR);
+            unreachable!("an ERROR does not return")
+        }
+    }))
 }
 
 fn sqlstate(error: &CaughtError) -> [u8; 5] {

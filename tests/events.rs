@@ -276,9 +276,9 @@ fn restored_events_are_read_once_in_the_new_cluster() {
     create(&mut sql, "");
     // As pg_restore leaves them: written elsewhere, by transactions far ahead of ours.
     sql.batch_execute(
-        "UPDATE api_tokens.events SET origin = 42, xid = '900000000'::xid8;
-        INSERT INTO api_tokens.events (at, method, actor, xid, origin)
-        SELECT now(), 'create', 'elsewhere', '900000001'::xid8, 42",
+        "UPDATE api_tokens.events SET cluster = 42, xid = '900000000'::xid8;
+        INSERT INTO api_tokens.events (at, method, actor, xid, cluster, timeline)
+        SELECT now(), 'create', 'elsewhere', '900000001'::xid8, 42, 1",
     )
     .expect("pretend");
     let mut consumer = Consumer::new(1);
@@ -286,6 +286,6 @@ fn restored_events_are_read_once_in_the_new_cluster() {
     create(&mut sql, "");
     assert_eq!(consumer.catch_up(&mut sql), [3]);
     // A reader who comes with a cursor from there goes on where it stood.
-    let from_there = "SELECT event_id FROM api_token_events('1///42/900000001:900000001:/1')";
+    let from_there = "SELECT event_id FROM api_token_events('1///42.1/900000001:900000001:/1')";
     assert_eq!(column(&mut sql, from_there, &[]), ["2", "3"]);
 }

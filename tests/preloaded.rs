@@ -160,19 +160,23 @@ fn a_crash_forgets_uses_and_nothing_else() {
     let mut sql = db.connect();
     assert_eq!(verdict(&mut sql, &revoked.token), "revoked");
     assert_eq!(verdict(&mut sql, &used.token), "ok");
-    flushed(&mut sql, &used, 1);
+    eventually("uses are written again", || use_count(&mut sql, &used) >= 1);
 }
 
 #[test]
 fn a_killed_worker_is_replaced() {
     let _turn = alone();
     let db = Database::new();
+    restart("fast", "-c api_tokens.flush_interval=3600");
     let mut sql = db.connect();
     let made = create(&mut sql, "");
     assert_eq!(verdict(&mut sql, &made.token), "ok");
-    // Told to end, it writes first.
+    // Told to end long before its time, it writes first.
     eventually("a worker waits", || signal_worker("-TERM"));
     flushed(&mut sql, &made, 1);
+    drop(sql);
+    restart("fast", "-c api_tokens.flush_interval=1");
+    let mut sql = db.connect();
     // SIGKILL restarts the whole server, as for any process with shared memory.
     assert_eq!(verdict(&mut sql, &made.token), "ok");
     eventually("a worker waits", || signal_worker("-KILL"));
@@ -186,6 +190,65 @@ fn a_killed_worker_is_replaced() {
     let mut sql = db.connect();
     assert_eq!(verdict(&mut sql, &made.token), "ok");
     eventually("uses are written again", || use_count(&mut sql, &made) >= 2);
+}
+
+#[test]
+fn a_database_that_is_read_only_by_default_is_flushed_too() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, "");
+    sql.batch_execute(&format!(
+        "ALTER DATABASE {} SET default_transaction_read_only = on",
+        db.name
+    ))
+    .expect("alter");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+    flushed(&mut sql, &made, 1);
+}
+
+#[test]
+fn a_flush_that_waits_for_a_lock_gives_up_and_holds_up_no_shutdown() {
+    let _turn = alone();
+    let db = Database::new();
+    let (mut sql, mut holder) = (db.connect(), db.connect());
+    let made = create(&mut sql, "");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+    let failures = stat(&mut sql, "flush_failures");
+    holder
+        .batch_execute("BEGIN; LOCK TABLE api_tokens.tokens IN ACCESS EXCLUSIVE MODE")
+        .expect("lock");
+    eventually("it has given up", || stat(&mut sql, "flush_failures") > failures);
+    holder.batch_execute("PREPARE TRANSACTION 'held'").expect("prepare");
+    drop((sql, holder));
+    restart("fast", "-c api_tokens.flush_interval=1");
+    db.connect().batch_execute("ROLLBACK PREPARED 'held'").expect("rollback");
+}
+
+#[test]
+fn a_table_that_only_has_the_name_is_not_touched() {
+    let _turn = alone();
+    let db = Database::new();
+    restart("fast", "-c api_tokens.flush_interval=2");
+    let mut sql = db.connect();
+    let made = create(&mut sql, "");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+    sql.batch_execute(
+        "DROP EXTENSION api_tokens;
+        CREATE SCHEMA api_tokens;
+        CREATE TABLE api_tokens.tokens (x text);
+        CREATE UNIQUE INDEX tokens_pkey ON api_tokens.tokens (x);
+        INSERT INTO api_tokens.tokens SELECT md5(i::text) FROM generate_series(1, 1000) i",
+    )
+    .expect("plant");
+    let hash = "SELECT md5(string_agg(x, '' ORDER BY x)) FROM api_tokens.tokens";
+    let before = text(&mut sql, hash, &[]);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(text(&mut sql, hash, &[]), before, "and the server is up");
+    drop(sql);
+    let other = Database::new();
+    assert_eq!(stat(&mut other.connect(), "map_pending"), 0, "forgotten");
+    restart("fast", "-c api_tokens.flush_interval=1");
 }
 
 /// Signals the worker of this server that waits for its time; without a connection it is in no

@@ -125,6 +125,29 @@ fn a_read_only_transaction_checks_and_changes_nothing() {
 }
 
 #[test]
+fn an_open_transaction_survives_a_reindex_and_a_reinstallation() {
+    let db = Database::new();
+    let (mut sql, mut other) = (db.connect(), db.connect());
+    let made = create(&mut other, "");
+    sql.batch_execute("PREPARE c AS SELECT 1 / ok::int FROM public.api_token_validate($1)")
+        .expect("prepare");
+    // In the simple protocol: a portal would hold a snapshot, and the REINDEX would wait for it.
+    let check = format!("EXECUTE c('{}')", made.token);
+    sql.batch_execute("BEGIN").expect("begin");
+    sql.batch_execute(&check).expect("ok");
+    other
+        .batch_execute("REINDEX INDEX CONCURRENTLY api_tokens.tokens_token_hash_key")
+        .expect("reindex");
+    sql.batch_execute(&check).expect("ok");
+    sql.batch_execute("COMMIT").expect("commit");
+    sql.batch_execute("BEGIN; DROP EXTENSION api_tokens; CREATE EXTENSION api_tokens")
+        .expect("reinstall");
+    assert_eq!(verdict(&mut sql, &made.token), "invalid");
+    sql.batch_execute("ROLLBACK").expect("rollback");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+}
+
+#[test]
 fn a_check_takes_no_transaction_id() {
     let db = Database::new();
     let mut sql = db.connect();

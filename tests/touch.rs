@@ -154,9 +154,53 @@ fn a_lock_held_by_another_is_not_waited_for() {
     ] {
         holder.batch_execute(&format!("BEGIN; {hold}")).expect(hold);
         assert_eq!(verdict(&mut sql, &made.token), "ok", "{hold}");
-        assert!(truth(&mut sql, "SELECT api_token_touch($1)", &[&made.token]), "{hold}");
+        let is_row_held = !hold.starts_with("LOCK TABLE");
+        let touched = truth(&mut sql, "SELECT api_token_touch($1)", &[&made.token]);
+        assert_eq!(touched, !is_row_held, "{hold}");
         holder.batch_execute("ROLLBACK").expect("rollback");
     }
+}
+
+#[test]
+fn a_row_that_was_held_is_touched_again_however_the_holder_ended() {
+    let db = Database::new();
+    let (mut sql, mut holder) = (db.connect(), db.connect());
+    let made = create(&mut sql, "");
+    let row = format!("api_tokens.tokens WHERE token_id = '{}'", made.id);
+    let lock = format!("SELECT FROM {row} FOR NO KEY UPDATE");
+    let update = format!("UPDATE {}", row.replace("WHERE", "SET name = 'x' WHERE"));
+    for (what, end) in [
+        (lock.clone(), "COMMIT"),
+        (lock.clone(), "ROLLBACK"),
+        (update.clone(), "COMMIT"),
+        (update.clone(), "ROLLBACK"),
+        // A multixact of a lock and an update that was rolled back.
+        (format!("{lock}; SAVEPOINT s; {update}; ROLLBACK TO s"), "COMMIT"),
+        (
+            format!("SELECT FROM {row} FOR KEY SHARE; SAVEPOINT s; {update}; ROLLBACK TO s"),
+            "COMMIT",
+        ),
+    ] {
+        age(&mut sql, &made, "last_used_at = now() - interval '1 h'");
+        holder.batch_execute(&format!("BEGIN; {what}")).expect("hold");
+        holder.batch_execute(end).expect("end");
+        assert!(truth(&mut sql, "SELECT api_token_touch($1)", &[&made.token]), "{what}; {end}");
+    }
+}
+
+#[test]
+fn of_many_touches_at_once_each_says_it_is_done() {
+    let db = Database::new();
+    let made = create(&mut db.connect(), "");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut sql = db.connect();
+                let all = "SELECT bool_and(api_token_touch(left($1, 100 + i))) FROM generate_series(1, 500) i";
+                assert!(truth(&mut sql, all, &[&made.token]));
+            });
+        }
+    });
 }
 
 #[test]

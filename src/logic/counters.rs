@@ -16,6 +16,7 @@ pub struct Counters {
     events: [AtomicU64; Event::COUNT],
     /// SQLSTATE as five bytes of ASCII, big-endian; 0 is none.
     last_error: AtomicU64,
+    last_error_at: AtomicI64,
     last_flush: AtomicI64,
 }
 
@@ -57,10 +58,11 @@ impl Counters {
         self.last_flush.store(now.0, Ordering::Relaxed);
     }
 
-    pub fn flush_failed(&self, sqlstate: [u8; 5]) {
+    pub fn flush_failed(&self, sqlstate: [u8; 5], now: Timestamp) {
         self.count(Event::FlushFailure, 1);
         let packed = sqlstate.iter().fold(0, |packed, byte| packed << 8 | u64::from(*byte));
         self.last_error.store(packed, Ordering::Relaxed);
+        self.last_error_at.store(now.0, Ordering::Relaxed);
     }
 }
 
@@ -92,9 +94,10 @@ impl Totals<'_> {
         latest.filter(|at| *at != 0).map(Timestamp)
     }
 
-    /// The SQLSTATE of a failed flush; of one of the last, if several processes had failures.
+    /// The SQLSTATE of the last flush that failed.
     pub fn last_error(&self) -> Option<String> {
-        let packed = self.0.iter().map(|set| set.last_error.load(Ordering::Relaxed)).max()?;
+        let latest = self.0.iter().max_by_key(|set| set.last_error_at.load(Ordering::Relaxed))?;
+        let packed = latest.last_error.load(Ordering::Relaxed);
         let bytes = packed.to_be_bytes();
         (packed != 0).then(|| bytes[3..].iter().copied().map(char::from).collect())
     }
@@ -113,7 +116,8 @@ mod tests {
         sets[1].verdict(Ok(()));
         sets[1].verdict(Err(Reason::Expired));
         sets[0].flushed(3, Timestamp(5));
-        sets[1].flush_failed(*b"42P01");
+        sets[1].flush_failed(*b"XX000", Timestamp(6));
+        sets[0].flush_failed(*b"42P01", Timestamp(7));
         let refused: Vec<(Reason, u64)> =
             totals.refused().filter(|(_, count)| *count > 0).collect();
         assert_eq!((totals.accepted(), refused), (2, vec![(Reason::Expired, 1)]));

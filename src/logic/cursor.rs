@@ -8,9 +8,8 @@
 //!
 //! Paging through what is new must be stable while more arrives, hence two marks: everything in
 //! `seen` was delivered; what `horizon` contains beyond it is being delivered in order of event
-//! id, and `event_id` is the last one. A mark names the history it was taken in (`origin`, from
-//! the system identifier and the timeline): after a restore elsewhere transaction ids mean
-//! nothing, and after a fail-over some of them are used again.
+//! id, and `event_id` is the last one. A mark names the history it was taken in: after a restore
+//! into another cluster transaction ids mean nothing, and after a fail-over some are used again.
 
 use crate::error::{Error, Result};
 use std::fmt;
@@ -29,10 +28,17 @@ pub struct Cursor {
     pub event_id: i64,
 }
 
+/// A cluster, by its system identifier, and its timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    pub cluster: i64,
+    pub timeline: i32,
+}
+
 /// A snapshot and the history it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    pub origin: i64,
+    pub history: History,
     pub snapshot: Snapshot,
 }
 
@@ -77,28 +83,33 @@ fn parse_xid(digits: &str) -> Option<u64> {
 impl Cursor {
     pub fn parse(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split('/').collect();
-        let [VERSION, seen_origin, seen, origin, horizon, event_id] = parts[..] else {
+        let [VERSION, seen_history, seen, history, horizon, event_id] = parts[..] else {
             return Err(MALFORMED);
         };
-        let seen = if seen.is_empty() { None } else { Some(Mark::parse(seen_origin, seen)?) };
+        let seen = if seen.is_empty() { None } else { Some(Mark::parse(seen_history, seen)?) };
         Ok(Self {
             seen,
-            horizon: Mark::parse(origin, horizon)?,
+            horizon: Mark::parse(history, horizon)?,
             event_id: event_id.parse().map_err(|_| MALFORMED)?,
         })
     }
 }
 
 impl Mark {
-    fn parse(origin: &str, snapshot: &str) -> Result<Self> {
-        let origin = origin.parse().map_err(|_| MALFORMED)?;
-        Ok(Self { origin, snapshot: Snapshot::parse(snapshot)? })
+    fn parse(history: &str, snapshot: &str) -> Result<Self> {
+        let (cluster, timeline) = history.split_once('.').ok_or(MALFORMED)?;
+        let history = History {
+            cluster: cluster.parse().map_err(|_| MALFORMED)?,
+            timeline: timeline.parse().map_err(|_| MALFORMED)?,
+        };
+        Ok(Self { history, snapshot: Snapshot::parse(snapshot)? })
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}/{}", self.origin, self.snapshot.text)
+        let History { cluster, timeline } = self.history;
+        write!(f, "{cluster}.{timeline}/{}", self.snapshot.text)
     }
 }
 
@@ -118,12 +129,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn mark() -> impl Strategy<Value = Mark> {
-        (any::<i64>(), 1_u64..1000, prop::collection::btree_set(0_u64..50, 0..5)).prop_map(
-            |(origin, xmin, running)| {
+        let ids = (any::<i64>(), any::<i32>());
+        (ids, 1_u64..1000, prop::collection::btree_set(0_u64..50, 0..5)).prop_map(
+            |((cluster, timeline), xmin, running)| {
                 let running: Vec<String> =
                     running.iter().map(|step| (xmin + step).to_string()).collect();
                 let text = format!("{xmin}:{}:{}", xmin + 50, running.join(","));
-                Mark { origin, snapshot: Snapshot::parse(&text).expect("snapshot") }
+                Mark {
+                    history: History { cluster, timeline },
+                    snapshot: Snapshot::parse(&text).expect("snapshot"),
+                }
             },
         )
     }
@@ -138,7 +153,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_refused_not_panicked_over(text in "[0-9:,/x-]{0,40}") {
+        fn garbage_is_refused_not_panicked_over(text in "[0-9:,./x-]{0,40}") {
             let _ = Cursor::parse(&text);
             let _ = Snapshot::parse(&text);
         }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod change;
+pub mod claims;
 pub mod counters;
 pub mod cursor;
 pub mod digest;

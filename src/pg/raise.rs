@@ -1,8 +1,9 @@
 //! Two columns of many rows, raised in place: a timestamp to a later one, a counter by a number.
 //!
 //! As `touch`, for many rows at once: one WAL record per page, about 17 bytes in it per row, and no
-//! dead rows. A row that a transaction under way has locked or changed is left alone, so that an
-//! update which has read the old values and not yet written the new row loses nothing.
+//! dead rows. A row that a transaction under way has locked or changed is left alone. All changes
+//! that our functions make lock the row before they read it, so none of them writes back values
+//! from before a raise; a bare UPDATE by a superuser can, if it falls into the same microseconds.
 
 use super::transaction;
 use api_tokens_logic::time::Timestamp;
@@ -123,30 +124,34 @@ unsafe fn settled_tuple(
             return None;
         }
         let start = (*line).lp_off() as usize;
-        let tuple = page.add(start).cast::<pg_sys::HeapTupleHeaderData>();
+        let tuple: pg_sys::HeapTupleHeader = page.add(start).cast();
         let data = start + usize::from((*tuple).t_hoff);
         let is_meant = page.add(data + layout.key).cast::<[u8; 16]>().read() == *key;
         (is_meant && is_settled(tuple)).then_some(data)
     }
 }
 
-/// Has no transaction locked, changed or deleted the tuple that is still under way, or has
-/// committed doing so?
+/// Is the tuple the newest version of its row, with no transaction under way that has locked or
+/// changed it?
 ///
 /// # Safety
 /// `tuple` must be a heap tuple on a locked page.
-unsafe fn is_settled(tuple: *const pg_sys::HeapTupleHeaderData) -> bool {
+pub(super) unsafe fn is_settled(tuple: pg_sys::HeapTupleHeader) -> bool {
     // SAFETY: reads the header; asks the server about transactions it names.
     unsafe {
         let mask = u32::from((*tuple).t_infomask);
         if mask & pg_sys::HEAP_XMAX_INVALID != 0 {
             return true;
         }
-        let by = (*tuple).t_choice.t_heap.t_xmax;
         let is_lock = mask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0;
+        let by = (*tuple).t_choice.t_heap.t_xmax;
         if mask & pg_sys::HEAP_XMAX_IS_MULTI != 0 {
-            return is_lock && !pg_sys::MultiXactIdIsRunning(by.into_inner().into(), true);
+            let members = by.into_inner().into();
+            return !pg_sys::MultiXactIdIsRunning(members, is_lock)
+                && (is_lock
+                    || !pg_sys::TransactionIdDidCommit(pg_sys::HeapTupleGetUpdateXid(tuple)));
         }
-        !pg_sys::TransactionIdIsInProgress(by) && (is_lock || pg_sys::TransactionIdDidAbort(by))
+        // Neither under way nor committed is rolled back, or ended by a crash.
+        !pg_sys::TransactionIdIsInProgress(by) && (is_lock || !pg_sys::TransactionIdDidCommit(by))
     }
 }

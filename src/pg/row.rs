@@ -2,7 +2,7 @@
 
 use super::clock;
 use super::datum::{self, Element};
-use super::touch::{self, FixedColumn, Patience};
+use super::touch::{self, FixedColumn, Patience, Touched};
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::{Span, Timestamp};
 use pgrx::pg_sys::{self, Datum};
@@ -73,9 +73,8 @@ impl Row<'_> {
         }
     }
 
-    /// Moves a timestamp column forward to now, in place and at once; says whether it did. Only
-    /// where the transaction can write.
-    pub fn touch(&self, column: FixedColumn, patience: Patience) -> bool {
+    /// Moves a timestamp column forward to now, in place and at once.
+    pub fn touch(&self, column: FixedColumn, patience: Patience) -> Touched {
         // SAFETY: table and slot are those of the open scan this row belongs to.
         unsafe { touch::write(self.table, self.slot, column, clock::now(), patience) }
     }

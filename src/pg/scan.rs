@@ -98,22 +98,25 @@ impl UniqueIndex {
         read(found.then(|| scan.row()))
     }
 
-    /// Gives `read` the row for each key in turn, all as of the same moment. `None` finds nothing.
+    /// Gives `read` the row for each key in turn, as committed last, give or take a thousand keys.
+    /// `None` finds nothing.
     pub fn find_each<'k>(
         &self,
         keys: impl Iterator<Item = Option<Key<'k>>>,
         mut read: impl FnMut(Option<Row>),
     ) {
-        let scan = Scan::begin(self);
-        for key in keys {
+        const KEYS_PER_SNAPSHOT: usize = 1000;
+        let mut keys = keys.peekable();
+        while keys.peek().is_some() {
             pgrx::check_for_interrupts!();
-            let found = key.is_some_and(|key| scan.seek(&key, self.columns));
-            read(found.then(|| scan.row()));
+            let scan = Scan::begin(self);
+            for key in keys.by_ref().take(KEYS_PER_SNAPSHOT) {
+                let found = key.is_some_and(|key| scan.seek(&key, self.columns));
+                read(found.then(|| scan.row()));
+            }
         }
     }
-}
 
-impl UniqueIndex {
     /// Raises two columns of the rows with these keys in place; see `raise`. The index is one over
     /// the key of the layout.
     pub fn raise(&self, layout: &Layout, raises: &[Raise]) -> Vec<Outcome> {
@@ -158,18 +161,31 @@ struct Scan {
 
 impl Scan {
     fn begin(of: &UniqueIndex) -> Self {
-        let oids = of.oids();
-        // SAFETY: opens by oid (a relation dropped meanwhile raises an ERROR), and hands each
-        // object to the next call as Postgres' own index scans do. Guarded once for all.
-        unsafe {
-            guard(|| {
-                let table = raw::table_open(oids.table, LOCK);
-                let index = raw::index_open(oids.index, LOCK);
-                let snapshot = raw::RegisterSnapshot(raw::GetLatestSnapshot());
-                let slot = raw::table_slot_create(table, std::ptr::null_mut());
-                let scan = compat::index_beginscan(table, index, snapshot, 1);
-                Self { table, index, snapshot, slot, scan }
-            })
+        // SAFETY: takes note of what other sessions have changed.
+        unsafe { pg_sys::AcceptInvalidationMessages() };
+        loop {
+            let oids = of.oids();
+            // SAFETY: opens by oid (a relation dropped meanwhile raises an ERROR), and hands each
+            // object to the next call as Postgres' own index scans do. Guarded once for all. The
+            // index is opened only if nothing changed until the table was locked: after that it
+            // cannot be dropped, nor replaced by REINDEX CONCURRENTLY.
+            let scan = unsafe {
+                guard(|| {
+                    let table = raw::table_open(oids.table, LOCK);
+                    if GENERATION.get() != oids.generation {
+                        raw::table_close(table, LOCK);
+                        return None;
+                    }
+                    let index = raw::index_open(oids.index, LOCK);
+                    let snapshot = raw::RegisterSnapshot(raw::GetLatestSnapshot());
+                    let slot = raw::table_slot_create(table, std::ptr::null_mut());
+                    let scan = compat::index_beginscan(table, index, snapshot, 1);
+                    Some(Self { table, index, snapshot, slot, scan })
+                })
+            };
+            if let Some(scan) = scan {
+                return scan;
+            }
         }
     }
 

@@ -1,14 +1,11 @@
 //! Shared memory: the touch map, the counters, and who flushes which database. Only there when
 //! the library is preloaded; everything works without.
 
+use api_tokens_logic::claims::Claims;
 use api_tokens_logic::counters::{Counters, Totals};
 use api_tokens_logic::touch_map::{Bucket, ENTRIES_PER_BUCKET, TouchMap};
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
-
-/// Databases with a flush under way; one that finds no place here is not flushed by a worker, and
-/// its uses are written row by row.
-const MAX_FLUSHED_DATABASES: usize = 128;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// More than a machine has cores that check tokens at the same moment, or nearly.
 const COUNTER_SETS: usize = 32;
@@ -17,8 +14,7 @@ const COUNTER_SETS: usize = 32;
 #[repr(C, align(64))]
 struct Header {
     counters: [Counters; COUNTER_SETS],
-    /// Oids of the databases that a flush is under way for; 0 is a free place.
-    flushing: [AtomicU32; MAX_FLUSHED_DATABASES],
+    claims: Claims,
 }
 
 /// The shared memory as this backend sees it.
@@ -44,15 +40,6 @@ pub fn shared() -> Option<Shared> {
     }
 }
 
-/// What came of asking for a flush of a database.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// Nobody flushes it yet: the caller must start a worker, or [`Shared::release`] the claim.
-    Mine,
-    UnderWay,
-    NoPlace,
-}
-
 impl Shared {
     pub fn map(&self) -> TouchMap<'static> {
         TouchMap::new(self.buckets)
@@ -73,24 +60,9 @@ impl Shared {
         self.buckets.len() * ENTRIES_PER_BUCKET
     }
 
-    pub fn claim_flush(&self, database: u32) -> Claim {
-        // The use that asks for the flush must be seen by whoever lets go of a claim after this.
-        fence(Ordering::SeqCst);
-        let places = &self.header.flushing;
-        if places.iter().any(|place| place.load(Ordering::Acquire) == database) {
-            return Claim::UnderWay;
-        }
-        let taken = places.iter().any(|place| {
-            place.compare_exchange(0, database, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        });
-        if taken { Claim::Mine } else { Claim::NoPlace }
-    }
-
-    /// The next use of a token of this database asks for another flush.
-    pub fn release(&self, database: u32) {
-        for place in &self.header.flushing {
-            let _ = place.compare_exchange(database, 0, Ordering::SeqCst, Ordering::Relaxed);
-        }
+    /// Who flushes which database.
+    pub fn claims(&self) -> &'static Claims {
+        &self.header.claims
     }
 }
 

@@ -9,10 +9,10 @@
 //! so crash recovery and standbys have it.
 //!
 //! What that costs: the value is the same for every snapshot, which is what a last use should be;
-//! logical replication does not carry it; and if the row is being updated at this very moment the
-//! new version may have the older value.
+//! logical replication does not carry it; and while a transaction under way has the row locked or
+//! changed, the use is not recorded (see `raise`).
 
-use super::transaction;
+use super::{raise, transaction};
 use api_tokens_logic::time::Timestamp;
 use pgrx::pg_sys;
 
@@ -33,7 +33,17 @@ pub enum Patience {
     ForThePage,
 }
 
-/// Writes `now` into the column if that is later than what is there; says whether it did.
+/// What became of a touch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Touched {
+    Written,
+    /// Somebody else wrote as late a time.
+    AlreadyThere,
+    /// Nothing can be written here, or the row is held.
+    No,
+}
+
+/// Sees to it that the column is not earlier than `now`.
 ///
 /// # Safety
 /// `slot` must hold a tuple of the open heap `table`, pinned in its buffer and deformed up to the
@@ -44,9 +54,9 @@ pub(super) unsafe fn write(
     column: FixedColumn,
     now: Timestamp,
     patience: Patience,
-) -> bool {
+) -> Touched {
     if !transaction::can_touch() {
-        return false;
+        return Touched::No;
     }
     // SAFETY: the slot pins the buffer, and while there is a pin no tuple on the page is moved, so
     // the distances stay true under the lock. The image is a copy of the whole page, and the value
@@ -59,23 +69,25 @@ pub(super) unsafe fn write(
         let tuple = (*(*slot).base.tuple).t_data;
         let value = tuple.cast::<u8>().add(usize::from((*tuple).t_hoff) + column.offset);
         let place = value.offset_from(pg_sys::BufferGetPage(buffer).cast::<u8>()).cast_unsigned();
-        // Touched by another since it was read; or, were the offset ever wrong, no harm done.
-        if value.cast::<i64>().read() != deformed.value() as i64 {
-            return false;
-        }
-        if !lock(buffer, patience) {
-            return false;
+        // Others may have touched it since it was read, always forward; were the offset ever wrong,
+        // this does no harm.
+        if value.cast::<i64>().read() < deformed.value() as i64 || !lock(buffer, patience) {
+            return Touched::No;
         }
         let page = pg_sys::BufferGetPage(buffer).cast::<u8>();
-        let is_later = page.add(place).cast::<i64>().read() < now.0;
-        if is_later {
+        let touched = if page.add(place).cast::<i64>().read() >= now.0 {
+            Touched::AlreadyThere
+        } else if raise::is_settled(tuple) {
             let change = pg_sys::GenericXLogStart(table);
             let image = pg_sys::GenericXLogRegisterBuffer(change, buffer, 0).cast::<u8>();
             image.add(place).cast::<i64>().write(now.0);
             pg_sys::GenericXLogFinish(change);
-        }
+            Touched::Written
+        } else {
+            Touched::No
+        };
         pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
-        is_later
+        touched
     }
 }
 

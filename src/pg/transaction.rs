@@ -1,6 +1,7 @@
 //! What the current transaction is and may do.
 
 use super::compat;
+use api_tokens_logic::cursor::History;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -25,19 +26,24 @@ pub fn keeps_its_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// The history that transaction ids belong to: the cluster, and its timeline, since a promoted or
-/// restored copy uses some ids again. On a standby, the timeline it follows.
-pub fn history() -> i64 {
+pub fn is_in_recovery() -> bool {
+    // SAFETY: reads a flag in shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// The history that transaction ids belong to: the cluster's system identifier, and its timeline,
+/// since after a promotion some ids are used again. On a standby, the timeline it follows.
+pub fn history() -> History {
     // SAFETY: read fields of shared memory; the insertion timeline only outside of recovery, where
     // it is set.
-    let (cluster, timeline) = unsafe {
+    unsafe {
         let mut timeline = 0;
-        if pg_sys::RecoveryInProgress() {
+        if is_in_recovery() {
             pg_sys::GetXLogReplayRecPtr(&mut timeline);
         } else {
             timeline = compat::insertion_timeline();
         }
-        (pg_sys::GetSystemIdentifier(), timeline)
-    };
-    cluster.wrapping_add(timeline.into()).cast_signed()
+        let cluster = pg_sys::GetSystemIdentifier().cast_signed();
+        History { cluster, timeline: timeline.cast_signed() }
+    }
 }

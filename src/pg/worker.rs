@@ -1,7 +1,9 @@
 //! Background workers, started from any backend.
 
-use super::shmem::{self, Claim};
-use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use super::{clock, shmem, transaction};
+use api_tokens_logic::claims::Claim;
+use api_tokens_logic::time::{Span, Timestamp};
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode};
@@ -12,19 +14,20 @@ use std::time::{Duration, Instant};
 const FLUSH_ENTRY_POINT: &str = "api_tokens_flush";
 
 /// Sees to it that a flush of this session's database is under way; `false` if none can be.
+/// `interval` is how long a worker waits before it flushes.
 ///
 /// A worker that is asked for on a standby is started when it is promoted.
-pub fn ensure_flush() -> bool {
+pub fn ensure_flush(interval: Duration) -> bool {
     let Some(shared) = shmem::shared() else { return false };
     if has_failed_lately() {
         return false;
     }
     let database = shmem::database();
-    match shared.claim_flush(database) {
+    let stamp = match shared.claims().claim(database, clock::now(), patience(interval)) {
+        Claim::Mine(stamp) => stamp,
         Claim::UnderWay => return true,
         Claim::NoPlace => return false,
-        Claim::Mine => {}
-    }
+    };
     let worker = BackgroundWorkerBuilder::new("api_tokens flush")
         .set_library("api_tokens")
         .set_function(FLUSH_ENTRY_POINT)
@@ -34,11 +37,21 @@ pub fn ensure_flush() -> bool {
         .set_restart_time(None)
         .load_dynamic();
     if worker.is_err() {
-        shared.release(database);
+        shared.claims().release(database, stamp);
         warn();
         return false;
     }
     true
+}
+
+/// How long a worker may take, waiting included, before it is taken to be gone. On a standby it
+/// waits for the promotion.
+fn patience(interval: Duration) -> Span {
+    const TO_START_AND_FLUSH: Duration = Duration::from_secs(60);
+    if transaction::is_in_recovery() {
+        return Span(i64::MAX);
+    }
+    Span((2 * interval + TO_START_AND_FLUSH).as_micros() as i64)
 }
 
 thread_local! {
@@ -64,21 +77,45 @@ fn warn() {
 }
 
 thread_local! {
-    /// The database whose flush this worker has claimed, until it has released it.
-    static CLAIMED: Cell<Option<u32>> = const { Cell::new(None) };
+    /// What this worker has claimed, until it has let go of it.
+    static CLAIMED: Cell<Option<(u32, Timestamp)>> = const { Cell::new(None) };
 }
 
-/// Takes over the claim this worker was started with: it is released when the worker ends, however
-/// it ends, so that the next use can start another.
+/// Takes over the claim this worker was started with: it is let go of when the worker ends,
+/// however it ends, so that the next use can start another.
 pub fn take_over_claim(database: u32) {
-    CLAIMED.set(Some(database));
+    let stamp = shmem::shared().and_then(|shared| shared.claims().stamp(database));
+    CLAIMED.set(stamp.map(|stamp| (database, stamp)));
     // SAFETY: registers a callback of the right type in this process, which is about to work.
     unsafe { pg_sys::before_shmem_exit(Some(at_exit), Datum::from(0)) };
 }
 
 pub fn release_claim() {
-    if let (Some(database), Some(shared)) = (CLAIMED.take(), shmem::shared()) {
-        shared.release(database);
+    if let (Some((database, stamp)), Some(shared)) = (CLAIMED.take(), shmem::shared()) {
+        shared.claims().release(database, stamp);
+    }
+}
+
+/// Connects the worker, as a superuser, with settings of its own: it must be able to write where
+/// the database is read-only by default, and must not wait for a lock for long, since a server
+/// that stops waits for it.
+pub fn connect(database: u32) {
+    BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
+    for (name, value) in [
+        (c"default_transaction_read_only", c"off"),
+        (c"default_transaction_isolation", c"read committed"),
+        (c"lock_timeout", c"2s"),
+        (c"statement_timeout", c"0"),
+    ] {
+        // SAFETY: NUL-terminated literals, set as a session of a superuser would.
+        unsafe {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use api_tokens_logic::time::Timestamp;
 
 // Two ways to have died, one index each: a known date of death in its order, and idleness, which
 // no index can hold without making every touch pay for it. Each branch locks what it picks and
-// skips what others hold, so that a rotation or a touch under way wins. The array, not a join,
+// skips what others hold, so that a rotation under way wins. The array, not a join,
 // keeps the planner from a sequential scan when it misjudges how much has died.
 statement!(
     DELETE_DEAD = "

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::pg::datum::timestamptz;
 use crate::pg::{role, transaction};
 use crate::{guc, pg};
-use api_tokens_logic::cursor::{Cursor, Mark, Snapshot};
+use api_tokens_logic::cursor::{Cursor, History, Mark, Snapshot};
 use api_tokens_logic::event::{Method, Notice};
 use pgrx::datum::{JsonB, TimestampWithTimeZone};
 use pgrx::spi::SpiHeapTupleData;
@@ -29,10 +29,14 @@ impl<'a> Event<'a> {
     }
 }
 
-statement!(INSERT = "
-    INSERT INTO api_tokens.events (at, method, namespace, token_id, count, actor, detail, xid, origin)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, pg_catalog.pg_current_xact_id(), $8)
-    RETURNING event_id");
+statement!(
+    INSERT = "
+    INSERT INTO api_tokens.events (at, method, namespace, token_id, count, actor, detail, xid,
+        cluster, timeline)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, pg_catalog.pg_current_xact_id(), $8,
+        $9)
+    RETURNING event_id"
+);
 statement!(NOTIFY = "SELECT pg_catalog.pg_notify($1, $2)");
 
 /// Records the event, and notifies it if it can invalidate what a cache believes.
@@ -41,6 +45,7 @@ pub fn record(method: Method, event: Event) -> Result<()> {
     if let Some(heir) = event.replaced_by {
         detail.insert("replaced_by".to_owned(), heir.to_string().into());
     }
+    let here = transaction::history();
     let arguments = [
         timestamptz(pg::clock::now()).into(),
         method.as_str().into(),
@@ -49,7 +54,8 @@ pub fn record(method: Method, event: Event) -> Result<()> {
         event.count.into(),
         role::actor().into(),
         (!detail.is_empty()).then(|| JsonB(detail.into())).into(),
-        transaction::history().into(),
+        here.cluster.into(),
+        here.timeline.into(),
     ];
     let event_id =
         INSERT.with(|insert| insert.run(&arguments, |rows| rows.first().get_one::<i64>()))?;
@@ -90,18 +96,38 @@ pub struct Read {
     pub detail: Option<JsonB>,
 }
 
+/// Is the event contained in a mark of this cluster, timeline and snapshot? One of an earlier
+/// timeline is if the snapshot contains its transaction: it may have been prepared before a
+/// promotion and committed after. One of a later timeline is not, whatever its id. One that was
+/// written in another cluster and restored here is contained in all marks taken here.
+macro_rules! contains {
+    ($cluster:literal, $timeline:literal, $snapshot:literal) => {
+        concat!(
+            "CASE WHEN e.cluster OPERATOR(pg_catalog.=) ",
+            $cluster,
+            " THEN e.timeline OPERATOR(pg_catalog.<=) ",
+            $timeline,
+            " AND pg_catalog.pg_visible_in_snapshot(e.xid, ",
+            $snapshot,
+            "::pg_catalog.pg_snapshot) ELSE ",
+            $cluster,
+            " OPERATOR(pg_catalog.=) $1 END"
+        )
+    };
+}
+
 /// See `api_tokens_logic::cursor` for the marks. Page 1 goes on with what the cursor's horizon
 /// contains and its reader has not got; page 2 begins what is new since, up to the present.
 ///
 /// Both the rows and the present snapshot come from one statement, so they agree. A snapshot does
 /// not list the transaction that takes it, and on a standby none of those in progress; there the
-/// present ends at the oldest of them. What was written in another cluster and restored here counts as seen by every mark
-/// taken here, and as new to every mark taken there.
+/// present ends at the oldest of them.
 ///
-/// $1 this cluster's origin · $2 $3 seen (origin, snapshot or NULL) · $4 $5 horizon ·
-/// $6 event id · $7 $8 floors of xid for the pages (for the index) · $9 namespace · $10 methods ·
-/// $11 rows
-const READ: &str = "
+/// $1 this cluster · $2 $3 $4 seen (cluster, timeline, snapshot or NULL) · $5 $6 $7 horizon ·
+/// $8 event id · $9 $10 floors of xid for the pages (for the index) · $11 namespace ·
+/// $12 methods · $13 rows
+const READ: &str = concat!(
+    "
     WITH present AS MATERIALIZED (
         SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
                 OR pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL
@@ -113,33 +139,31 @@ const READ: &str = "
         count, actor, detail
     FROM present, LATERAL (
         (SELECT 1 AS page, e.* FROM api_tokens.events e
-        WHERE $5::pg_catalog.pg_snapshot IS NOT NULL
-            AND e.event_id OPERATOR(pg_catalog.>) $6
-            AND e.xid OPERATOR(pg_catalog.>=) $7::pg_catalog.xid8
-            AND CASE WHEN e.origin OPERATOR(pg_catalog.=) $4
-                THEN pg_catalog.pg_visible_in_snapshot(e.xid, $5::pg_catalog.pg_snapshot)
-                ELSE $4 OPERATOR(pg_catalog.=) $1 END
-            AND ($3::pg_catalog.pg_snapshot IS NULL OR NOT
-                CASE WHEN e.origin OPERATOR(pg_catalog.=) $2
-                THEN pg_catalog.pg_visible_in_snapshot(e.xid, $3::pg_catalog.pg_snapshot)
-                ELSE $2 OPERATOR(pg_catalog.=) $1 END)
-            AND ($9 IS NULL OR e.namespace OPERATOR(pg_catalog.=) $9)
-            AND ($10 IS NULL OR e.method OPERATOR(pg_catalog.=) ANY ($10))
-        ORDER BY e.event_id LIMIT $11)
+        WHERE $7::pg_catalog.pg_snapshot IS NOT NULL
+            AND e.event_id OPERATOR(pg_catalog.>) $8
+            AND e.xid OPERATOR(pg_catalog.>=) $9::pg_catalog.xid8
+            AND ",
+    contains!("$5", "$6", "$7"),
+    " AND ($4::pg_catalog.pg_snapshot IS NULL OR NOT ",
+    contains!("$2", "$3", "$4"),
+    ")
+            AND ($11 IS NULL OR e.namespace OPERATOR(pg_catalog.=) $11)
+            AND ($12 IS NULL OR e.method OPERATOR(pg_catalog.=) ANY ($12))
+        ORDER BY e.event_id LIMIT $13)
         UNION ALL
         (SELECT 2, e.* FROM api_tokens.events e
-        WHERE (e.origin OPERATOR(pg_catalog.<>) $1
+        WHERE (e.cluster OPERATOR(pg_catalog.<>) $1
                 OR pg_catalog.pg_visible_in_snapshot(e.xid, present.snapshot))
-            AND e.xid OPERATOR(pg_catalog.>=) $8::pg_catalog.xid8
-            AND ($5::pg_catalog.pg_snapshot IS NULL OR NOT
-                CASE WHEN e.origin OPERATOR(pg_catalog.=) $4
-                THEN pg_catalog.pg_visible_in_snapshot(e.xid, $5::pg_catalog.pg_snapshot)
-                ELSE $4 OPERATOR(pg_catalog.=) $1 END)
-            AND ($9 IS NULL OR e.namespace OPERATOR(pg_catalog.=) $9)
-            AND ($10 IS NULL OR e.method OPERATOR(pg_catalog.=) ANY ($10))
-        ORDER BY e.event_id LIMIT $11)
+            AND e.xid OPERATOR(pg_catalog.>=) $10::pg_catalog.xid8
+            AND ($7::pg_catalog.pg_snapshot IS NULL OR NOT ",
+    contains!("$5", "$6", "$7"),
+    ")
+            AND ($11 IS NULL OR e.namespace OPERATOR(pg_catalog.=) $11)
+            AND ($12 IS NULL OR e.method OPERATOR(pg_catalog.=) ANY ($12))
+        ORDER BY e.event_id LIMIT $13)
     ) found
-    ORDER BY page, event_id LIMIT $11";
+    ORDER BY page, event_id LIMIT $13"
+);
 
 /// Events after the cursor. Planned anew for each call: with the floors known the planner sees
 /// whether little or much is new, and takes the index on xid or on event id.
@@ -148,17 +172,19 @@ pub fn read(after: Option<&Cursor>, filter: &Filter) -> Result<Vec<Read>> {
     let seen = after.and_then(|cursor| cursor.seen.as_ref());
     let horizon = after.map(|cursor| &cursor.horizon);
     let floor = |mark: Option<&Mark>| match mark {
-        Some(mark) if mark.origin == here => mark.snapshot.xmin.to_string(),
+        Some(mark) if mark.history == here => mark.snapshot.xmin.to_string(),
         _ => "0".to_owned(),
     };
-    let origin = |mark: Option<&Mark>| mark.map_or(here, |mark| mark.origin);
+    let history = |mark: Option<&Mark>| mark.map_or(here, |mark| mark.history);
     let snapshot = |mark: Option<&Mark>| mark.map(|mark| mark.snapshot.as_str().to_owned());
     let methods = filter.methods.clone();
     let arguments = [
-        here.into(),
-        origin(seen).into(),
+        here.cluster.into(),
+        history(seen).cluster.into(),
+        history(seen).timeline.into(),
         snapshot(seen).into(),
-        origin(horizon).into(),
+        history(horizon).cluster.into(),
+        history(horizon).timeline.into(),
         snapshot(horizon).into(),
         after.map_or(i64::MIN, |cursor| cursor.event_id).into(),
         floor(seen).into(),
@@ -175,7 +201,7 @@ pub fn read(after: Option<&Cursor>, filter: &Filter) -> Result<Vec<Read>> {
 
 const NEW_SINCE_HORIZON: i32 = 2;
 
-fn decode(row: &SpiHeapTupleData, after: Option<&Cursor>, here: i64) -> Result<Read> {
+fn decode(row: &SpiHeapTupleData, after: Option<&Cursor>, here: History) -> Result<Read> {
     let page: Option<i32> = row.get(1)?;
     let event_id = row.get(3)?.unwrap_or_default();
     let (seen, horizon) = match after {
@@ -185,7 +211,7 @@ fn decode(row: &SpiHeapTupleData, after: Option<&Cursor>, here: i64) -> Result<R
         _ => {
             let present: Option<&str> = row.get(2)?;
             let snapshot = Snapshot::parse(present.unwrap_or_default())?;
-            (after.map(|after| after.horizon.clone()), Mark { origin: here, snapshot })
+            (after.map(|after| after.horizon.clone()), Mark { history: here, snapshot })
         }
     };
     Ok(Read {

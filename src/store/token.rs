@@ -3,7 +3,7 @@
 use super::columns as column;
 use super::uses;
 use crate::pg::row::Row;
-use crate::pg::touch::Patience;
+use crate::pg::touch::{Patience, Touched};
 use api_tokens_logic::lifetime::{Lifetime, Revocation};
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::Timestamp;
@@ -62,14 +62,14 @@ impl<'a> StoredToken<'a> {
         [column::METADATA, column::SCOPES, column::EXPIRES_AT].map(|column| self.0.datum(column))
     }
 
-    /// Writes a use to the row; says whether it did. The patient wait for others to finish with
-    /// the page.
+    /// Writes a use to the row; says whether it is there now. The patient wait for others to
+    /// finish with the page.
     pub fn touch(&self, patience: Patience) -> bool {
-        let written = self.0.touch(column::TOUCHED, patience);
-        if written {
+        let touched = self.0.touch(column::TOUCHED, patience);
+        if touched == Touched::Written {
             uses::note_row_write();
         }
-        written
+        touched != Touched::No
     }
 
     /// Its id, and how many rotations lie behind it.

@@ -54,7 +54,7 @@ impl Handle {
     }
 }
 
-/// The token for each digest in turn, all as of the same moment.
+/// The token for each digest in turn, as committed last.
 pub fn peek_each<'d>(
     digests: impl Iterator<Item = Option<&'d Digest>>,
     mut read: impl FnMut(Option<StoredToken>),

@@ -5,6 +5,7 @@
 
 use super::tokens;
 use crate::error::Result;
+use crate::guc;
 use crate::pg::raise::{Outcome, Raise};
 use crate::pg::shmem::{self, Shared};
 use crate::pg::worker;
@@ -38,7 +39,7 @@ pub fn keep(token_id: &Uuid, now: Timestamp) -> bool {
         Recorded::Kept => {}
     }
     counters.count(Event::Coalesced, 1);
-    worker::ensure_flush()
+    worker::ensure_flush(guc::flush_interval())
 }
 
 pub fn note_row_write() {
@@ -57,9 +58,19 @@ pub fn pending(shared: &Shared) -> Vec<Vec<Pending>> {
     all.chunks(BATCH).map(<[Pending]>::to_vec).collect()
 }
 
-/// Writes a batch and tells the map; says how many rows it wrote. A row that somebody else holds
-/// is left for the next time; a token that is gone has no uses to remember.
-pub fn write(shared: &Shared, batch: &[Pending]) -> u64 {
+/// Is anything left to be written for this session's database?
+pub fn is_any_pending(shared: &Shared) -> bool {
+    let (map, database) = (shared.map(), shmem::database());
+    (0..map.bucket_count()).any(|bucket| map.pending(bucket, database).next().is_some())
+}
+
+/// Writes a batch and tells the map; says how many rows it wrote, `None` if the extension is not in
+/// this database. A row that somebody else holds is left for the next time; a token that is gone
+/// has no uses to remember.
+pub fn write(shared: &Shared, batch: &[Pending]) -> Result<Option<u64>> {
+    if !is_installed()? {
+        return Ok(None);
+    }
     let raises: Vec<Raise> = batch
         .iter()
         .map(|used| Raise {
@@ -75,14 +86,30 @@ pub fn write(shared: &Shared, batch: &[Pending]) -> u64 {
             shared.map().written(&key, used.uses);
         }
     }
-    outcomes.iter().filter(|outcome| **outcome == Outcome::Raised).count() as u64
+    Ok(Some(outcomes.iter().filter(|outcome| **outcome == Outcome::Raised).count() as u64))
 }
 
-/// Is the extension still in this database?
-pub fn is_installed() -> Result<bool> {
-    const SQL: &str = "SELECT pg_catalog.to_regclass('api_tokens.tokens') IS NOT NULL";
-    let installed = Spi::connect(|client| client.select(SQL, Some(1), &[])?.first().get_one())?;
-    Ok(installed == Some(true))
+/// Is the extension in this database, its table locked against DROP until the transaction ends?
+/// The worker writes with a superuser's rights and outside of SQL: a table that merely has the
+/// name must not be taken for ours.
+fn is_installed() -> Result<bool> {
+    const IS_MEMBER: &str = "
+        SELECT FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+        WHERE e.extname OPERATOR(pg_catalog.=) 'api_tokens' AND d.deptype OPERATOR(pg_catalog.=) 'e'
+            AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+            AND d.objid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('api_tokens.tokens')";
+    let is_member = || {
+        Spi::connect(|client| client.select(IS_MEMBER, Some(1), &[]).map(|rows| !rows.is_empty()))
+    };
+    if !is_member()? {
+        return Ok(false);
+    }
+    Spi::connect_mut(|client| {
+        client.update("LOCK TABLE api_tokens.tokens IN ACCESS SHARE MODE", None, &[]).map(|_| ())
+    })?;
+    Ok(is_member()?)
 }
 
 /// Databases that exist, by oid.
