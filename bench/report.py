@@ -1,0 +1,138 @@
+"""RESULTS.md out of the raw lines of a run. Called by run.sh, which says where it ran."""
+
+import os
+import sys
+from datetime import date
+
+from results import BASE, NAMES, Results, size
+
+results = Results(sys.argv[1])
+env = os.environ
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value < 1 else f"{value:.1f}"
+
+
+def row(*cells):
+    print("| " + " | ".join(cells) + " |")
+
+
+def table(*head):
+    print()
+    row(*head)
+    print("|---" * len(head) + "|")
+
+
+def spread(what, who, **where):
+    return map(number, results.spread(what, who, **where))
+
+
+def header():
+    print("# Measured by `make bench`\n")
+    print(f"{date.today()}, Postgres {env['POSTGRES']}, {env['MACHINE']}; `{env['COMMAND']}`.")
+    print(f"Load average {env['LOAD']}. Two servers side by side with shared_buffers = {env['SHARED_BUFFERS']} and the same")
+    print("rows, one of which preloads the library. Contestants in turn, "
+          f"{env['ROUNDS']} rounds of {env['SECONDS_EACH']} s each; where one figure is given, it is the median.")
+
+
+def targets():
+    print("\n## Targets\n")
+    big = results.largest
+    lines = []
+    for who in "ef":
+        ratio = results.ratio("throughput", who, BASE[who])
+        lines.append((ratio >= 1, f"({who}) at least 1.0 times (b) of its server at {size(big)}: {ratio:.3f}"))
+        ratio = results.ratio("throughput", who, "c")
+        lines.append((ratio >= 6, f"({who}) at least 6 times (c): {ratio:.1f}"))
+    for kind, words in (("near", "together"), ("spread", "spread over the table")):
+        wal, full = (results.get(what, f"f-{kind}") for what in ("wal", "wal_after_checkpoint"))
+        lines.append((wal < 1, f"WAL under 1 byte per check, preloaded, tokens {words}: {wal:.2f}, "
+                      f"and {full:.1f} just after a checkpoint"))
+    first = results.sizes[0]
+    for who in "ef":
+        growth = results.get("in_server", who, big, 1) / results.get("in_server", who, first, 1) - 1
+        by_hand = results.get("in_server", BASE[who], big, 1) / results.get("in_server", BASE[who], first, 1) - 1
+        lines.append((growth <= 0.15, f"({who}) at {size(big)} at most 15 % slower in the server than at {size(first)} "
+                      f"(the target says 10M and 100k): {growth:+.0%}; (b) {by_hand:+.0%}"))
+    hot = results.get("hot", "hot", clients=32) / results.get("hot", "spread", clients=32)
+    lines.append((hot >= 1, f"one hot token checked by 32 clients no slower than 10,000: {hot:.3f} times as fast"))
+    for who in "efg":
+        cost = results.get("in_server", who, big, 1)
+        lines.append((cost < 5, f"({who}) under 5 µs in the server at {size(big)}: {cost:.2f} µs"))
+    cost, one = (results.get("in_server", who, big, 1) for who in "gf")
+    lines.append((cost <= one, f"(g) per token at most what (f) costs in the server: {cost:.2f} and {one:.2f} µs"))
+    for reached, text in lines:
+        print(f"- **{'reached' if reached else 'NOT reached'}**: {text}")
+
+
+def throughput():
+    for tokens in reversed(results.sizes):
+        print(f"\n## Checks a second: {tokens:,} tokens, 2 clients")
+        table("`pgbench -M prepared`", "min", "median", "max", "of its (b)")
+        for who, name in NAMES.items():
+            ratio = results.ratio("throughput", who, BASE[who], tokens=tokens)
+            row(name, *spread("throughput", who, tokens=tokens), f"{ratio:.2f}")
+        print(f"\nThe touch map was full at {results.get('map_full', 'f', tokens):.0f} % of the accepted checks on the "
+              "preloading server: all tokens are in use here.")
+    print("\n(c) and (d) wait for their commits; (g) counts tokens, 100 per call. The second row of (b) is its base.")
+    print("\n![Checks a second](plots/throughput.svg)")
+
+
+def clients():
+    print(f"\n## Checks a second by clients: {results.largest:,} tokens")
+    table("clients", *(NAMES[who] for who in ("b", "e", "bp", "f")), "(e) of (b)", "(f) of (b)")
+    for count in results.clients:
+        figures = [number(results.get("clients", who, clients=count)) for who in ("b", "e", "bp", "f")]
+        ratios = [results.ratio("clients", who, BASE[who], clients=count) for who in "ef"]
+        row(str(count), *figures, *(f"{ratio:.2f}" for ratio in ratios))
+    print("\nOne client leaves the cores idle between calls, and waking them is most of its time.")
+    print("\n![By clients](plots/clients.svg)")
+
+
+def latency():
+    print(f"\n## Latency: one client, prepared, {int(env['LATENCY_CALLS']):,} calls each, {results.largest:,} tokens")
+    table("µs", "p50", "p99")
+    for who in ("a", "b", "e", "bp", "f"):
+        row(NAMES[who], *(f"{results.get(what, who, clients=1):.1f}" for what in ("p50", "p99")))
+    print("\nOf two servers; client and server process on one core, so that it does not matter where the scheduler put them.")
+
+
+def in_server():
+    print("\n## In the server: µs per check, 300,000 of random tokens in one statement")
+    table("tokens", *(f"{size(tokens)} {word}" for tokens in results.sizes for word in ("min", "median", "max")))
+    for who in ("b", "e", "bp", "f", "g"):
+        cells = [f"{value:.2f}" for tokens in results.sizes
+                 for value in results.spread("in_server", who, tokens, 1)]
+        row(NAMES[who], *cells)
+    print("\n![In the server](plots/in-server.svg)")
+
+
+def wal():
+    print(f"\n## WAL: bytes per check, {int(env['WAL_CHECKS']):,} checks of 10,000 tokens, {results.largest:,} in the table")
+    table("", "pages already in the WAL", "just after a checkpoint, with full pages")
+    places = {"near": "tokens together", "spread": "tokens spread over the table"}
+    for who in ("f-near", "f-spread", "e-near", "e-spread", "c-spread"):
+        name, kind = who.split("-")
+        row(f"{NAMES[name]}; {places[kind]}", *(f"{results.get(what, who):.2f}" for what in ("wal", "wal_after_checkpoint")))
+    print("\n(f) with the flush that follows. (e) writes each token once per touch interval: here once.")
+
+
+def others():
+    print(f"\n## One hot token: checks a second by 32 clients, preloaded, {results.largest:,} tokens")
+    table("", "min", "median", "max")
+    row("one token", *spread("hot", "hot", clients=32))
+    row("10,000 tokens", *spread("hot", "spread", clients=32))
+    print(f"\n## Other work, {results.largest:,} tokens, not preloaded")
+    table("", "")
+    other = lambda who, clients=1: results.get("other", who, clients=clients)
+    row("api_token_create, 2 clients", f"{number(other('create_2_clients', 2))} a second")
+    row("api_token_create in one transaction", f"{number(10_000_000 / other('create_10000'))} a second")
+    row("api_token_invalidate_all of 100,000", f"{number(other('invalidate_all'))} ms")
+    row("api_token_cleanup of 100,000 among the rest", f"{number(other('cleanup'))} ms")
+    row("api_token_list of a namespace with 10,000", f"{number(other('list'))} ms")
+    row("api_token_list of its first 50", f"{number(other('list_50'))} ms")
+
+
+for part in (header, targets, throughput, clients, latency, in_server, wal, others):
+    part()

@@ -1,0 +1,43 @@
+# Two throwaway clusters, side by side: the same settings and rows, one preloads the library.
+# Sourced by run.sh.
+
+declare -A socket_of
+SERVERS="plain preloaded"
+
+start_servers() {
+    for server in $SERVERS; do
+        home=$(server_dir "bench-$server")
+        stop_cluster "$home"
+        rm -rf "$home/data"
+        preload=''
+        [ "$server" = plain ] || preload=api_tokens
+        # A crash is not measured, a checkpoint in the middle of a round would be.
+        start_cluster "$home" shared_buffers="$SHARED_BUFFERS" max_wal_size=16GB \
+            checkpoint_timeout=1h autovacuum=off ${QUICK:+api_tokens.flush_interval=2s} shared_preload_libraries="'$preload'"
+        socket_of[$server]=$(socket_dir "$home")
+    done
+}
+
+remove_servers() {
+    for server in $SERVERS; do
+        home=$(server_dir "bench-$server")
+        stop_cluster "$home" || true
+        rm -rf "$home/data" "$(socket_dir "$home")"
+    done
+}
+
+# sql SERVER TOKENS [psql arguments]: in the database of that size.
+sql() {
+    "$BIN/psql" -qXAt -v ON_ERROR_STOP=1 -h "${socket_of[$1]}" -U "$SUPERUSER" -d "bench_$2" "${@:3}"
+}
+
+load() { # TOKENS; both servers at the same time
+    for server in $SERVERS; do
+        "$BIN/createdb" -h "${socket_of[$server]}" -U "$SUPERUSER" "bench_$1"
+        sql "$server" "$1" -v tokens="$1" -f bench/sql/load.sql &
+        loads[${#loads[@]}]=$!
+    done
+    for one in "${loads[@]}"; do wait "$one"; done
+    loads=()
+}
+loads=()
