@@ -310,7 +310,7 @@ CREATE FUNCTION @extschema@.api_token_stats(OUT calls bigint, OUT accepted bigin
     OUT map_used bigint, OUT map_pending bigint, OUT map_evictions bigint, OUT map_full bigint,
     OUT flushes bigint, OUT rows_flushed bigint, OUT flush_failures bigint,
     OUT last_flush_at timestamptz, OUT last_error text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'api_token_stats_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_stats()
 IS 'Counters of the whole server since its start: checks, refusals by reason, the touch map and its flushes; needs preloading';

@@ -143,5 +143,5 @@ unsafe impl SqlTranslatable for RecordSet {
     const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> =
         Err(ArgumentError::NotValidAsArgument("RecordSet"));
     const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
-        Ok(ReturnsRef::SetOf(SqlMappingRef::literal("record")));
+        Ok(ReturnsRef::One(SqlMappingRef::literal("SETOF record")));
 }
