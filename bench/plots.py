@@ -6,7 +6,7 @@ from math import ceil, floor, log10
 
 from results import NAMES, Results, size
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 400, 80, 30, 50, 60
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 400, 80, 30, 74, 60
 COLOURS = {"b": "#7a7a7a", "bp": "#b0b0b0", "e": "#d9660a", "f": "#1667b7", "g": "#1d8a4a"}
 OURS = {"e", "f", "g"}
 
@@ -65,7 +65,7 @@ def lines(title, x_label, y_label, ticks, series, path):
     for value in values:
         plot.line(LEFT, down(value), WIDTH - RIGHT, down(value))
         plot.text(LEFT - 8, down(value) + 4, f"{value:,.0f}" if values[1] >= 1 else f"{value:.1f}", "end")
-    plot.text(20, TOP - 4, y_label, size=12)
+    plot.text(20, TOP - 22, y_label, size=12)
     for place, tick in enumerate(ticks):
         plot.text(across(place), HEIGHT - BOTTOM + 20, tick, "middle")
     plot.text(WIDTH / 2, HEIGHT - BOTTOM + 42, x_label, "middle", 12)

@@ -33,7 +33,7 @@ def header():
     print(f"{date.today()}, Postgres {env['POSTGRES']}, {env['MACHINE']}; `{env['COMMAND']}`.")
     print(f"Load average {env['LOAD']}. Two servers side by side with shared_buffers = {env['SHARED_BUFFERS']} and the same")
     print("rows, one of which preloads the library. Contestants in turn, "
-          f"{env['ROUNDS']} rounds of {env['SECONDS_EACH']} s each; where one figure is given, it is the median.")
+          f"{env['ROUNDS']} round(s) of {env['SECONDS_EACH']} s each; where one figure is given, it is the median.")
 
 
 def targets():
@@ -94,8 +94,9 @@ def latency():
     print(f"\n## Latency: one client, prepared, {int(env['LATENCY_CALLS']):,} calls each, {results.largest:,} tokens")
     table("µs", "p50", "p99")
     for who in ("a", "b", "e", "bp", "f"):
-        row(NAMES[who], *(f"{results.get(what, who, clients=1):.1f}" for what in ("p50", "p99")))
-    print("\nOf two servers; client and server process on one core, so that it does not matter where the scheduler put them.")
+        name = "SELECT $1" if who == "a" else NAMES[who]
+        row(name, *(f"{results.get(what, who, clients=1):.1f}" for what in ("p50", "p99")))
+    print("\nClient and server process on one core, so that it does not matter where the scheduler put them.")
 
 
 def in_server():

@@ -23,6 +23,10 @@ SIZES=${SIZES:-100000 1000000} ROUNDS=${ROUNDS:-5} SECONDS_EACH=${SECONDS_EACH:-
 LATENCY_CALLS=${LATENCY_CALLS:-20000} WAL_CHECKS=${WAL_CHECKS:-200000} SHARED_BUFFERS=${SHARED_BUFFERS:-3GB}
 LARGEST=${SIZES##* }
 
+# Figures of two builds, or of a machine that was busy with one, are not of one run.
+library() { cksum <"$("$PG_CONFIG" --pkglibdir)/api_tokens.so"; }
+library_before=$(library)
+
 work=$PWD/target/bench raw=$PWD/target/bench/raw.tsv
 mkdir -p "$work"
 : >"$raw"
@@ -43,6 +47,7 @@ measure_in_server
 measure_wal
 measure_hot
 measure_other_work
+[ "$(library)" = "$library_before" ] || die "the library was installed anew during the run: nothing is written"
 
 into=bench
 [ -z "${QUICK:-}" ] || into=target/bench
@@ -50,7 +55,7 @@ mkdir -p "$into/plots"
 export COMMAND=$command ROUNDS SECONDS_EACH LATENCY_CALLS WAL_CHECKS SHARED_BUFFERS
 MACHINE="$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores, $(awk '/MemTotal/ {printf "%.0f GB", $2 / 1048576}' /proc/meminfo)"
 POSTGRES=$("$BIN/postgres" --version | sed 's/.*) //; s/ (.*//')
-LOAD="$load_before before the first measurement"
+LOAD="$load_before before the first measurement, $(cut -d' ' -f1 /proc/loadavg) after the last"
 export MACHINE POSTGRES LOAD
 python3 bench/report.py "$raw" >"$into/RESULTS.md"
 python3 bench/plots.py "$raw" "$into/plots"
