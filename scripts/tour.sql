@@ -1,6 +1,8 @@
 -- What `make run` shows: a token's life, each step with its real output.
 \pset border 1
 \pset footer off
+-- On a terminal a pager would stop the tour.
+\pset pager off
 \pset null '-'
 \set QUIET 1
 
