@@ -10,7 +10,6 @@ export PG_CONFIG
 PG_MAJOR = $(shell $(PG_CONFIG) --version 2>/dev/null | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
 BUILD_DIR = target/pg$(PG_MAJOR)
 LIBRARY = $(BUILD_DIR)/release/libapi_tokens.so
-VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" api_tokens.control)
 
 # pgrx then needs neither cargo-pgrx nor its home directory.
 CARGO_PGRX = env PGRX_PG_CONFIG_AS_ENV=1 PGRX_PG_CONFIG_PATH="$(shell command -v $(PG_CONFIG))" cargo

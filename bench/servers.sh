@@ -7,8 +7,7 @@ SERVERS="plain preloaded"
 start_servers() {
     for server in $SERVERS; do
         home=$(server_dir "bench-$server")
-        stop_cluster "$home"
-        rm -rf "$home/data"
+        remove_cluster "$home"
         preload=''
         [ "$server" = plain ] || preload=api_tokens
         # A crash is not measured, a checkpoint in the middle of a round would be.
@@ -20,9 +19,7 @@ start_servers() {
 
 remove_servers() {
     for server in $SERVERS; do
-        home=$(server_dir "bench-$server")
-        stop_cluster "$home" || true
-        rm -rf "$home/data" "$(socket_dir "$home")"
+        remove_cluster "$(server_dir "bench-$server")" || true
     done
 }
 

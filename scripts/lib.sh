@@ -63,3 +63,9 @@ stop_cluster() {
         as_server "$BIN/pg_ctl" -D "$1/data" -m fast -w stop >/dev/null
     fi
 }
+
+# Ends the cluster and leaves nothing of it in its folder.
+remove_cluster() {
+    stop_cluster "$1"
+    rm -rf "${1:?}"/* "$(socket_dir "$1")"
+}

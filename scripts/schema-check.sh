@@ -23,7 +23,7 @@ CARGO_TARGET_DIR=$1 cargo pgrx schema "pg$PG_MAJOR" --package api_tokens --relea
     { cat target/schema.log; die "cargo pgrx schema failed"; }
 
 cluster=$(server_dir schema)
-trap 'stop_cluster "$cluster"; rm -rf "$cluster/data" "$(socket_dir "$cluster")"' EXIT
+trap 'remove_cluster "$cluster"' EXIT
 start_cluster "$cluster" fsync=off
 psql=("$BIN/psql" -qXAt -v ON_ERROR_STOP=1 -h "$(socket_dir "$cluster")" -U "$SUPERUSER")
 

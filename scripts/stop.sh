@@ -4,6 +4,5 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 cluster=$(server_dir cluster)
-stop_cluster "$cluster"
-rm -rf "$cluster/data" "$(socket_dir "$cluster")"
+remove_cluster "$cluster"
 say "the throwaway cluster is gone"

@@ -9,7 +9,7 @@ failed=0
 log=target/test.log
 : >"$log"
 
-# Counts the result lines of a runner's output, which is shown as it comes.
+# tally FILE PASSED FAILED: counts the lines of a runner's output that match.
 tally() {
     passed=$((passed + $(grep -cE "$2" "$1")))
     failed=$((failed + $(grep -cE "$3" "$1")))
@@ -30,7 +30,7 @@ cargo_tests() {
     grep -E '^test result' target/step.log
 }
 
-# pg_tests NAME PROGRAM INPUTDIR: a schedule of pg_regress or pg_isolation_regress.
+# pg_tests NAME PROGRAM INPUTDIR DATABASE: a schedule of pg_regress or pg_isolation_regress.
 pg_tests() {
     say "$1"
     if [ ! -x "$2" ]; then
@@ -53,8 +53,6 @@ pg_tests() {
     [ ! -s "$out/regression.diffs" ] || cat "$out/regression.diffs"
 }
 
-cargo_tests "pure logic: unit and property tests" -p api_tokens_logic
-
 # new_cluster NAME SETTINGS...: a fresh one with the extension in a template database.
 new_cluster() {
     cluster=$(server_dir "$1")
@@ -70,13 +68,10 @@ new_cluster() {
     done
     export API_TOKENS_TEST_HOST=$socket API_TOKENS_TEST_CLUSTER=$cluster API_TOKENS_TEST_BIN=$BIN
 }
-remove_cluster() {
-    stop_cluster "$1"
-    rm -rf "${1:?}"/* "$(socket_dir "$1")"
-}
 trap 'remove_cluster "$(server_dir preloaded)"; remove_cluster "$(server_dir test)"' EXIT
 export RUST_BACKTRACE=0
 
+cargo_tests "pure logic: unit and property tests" -p api_tokens_logic
 new_cluster preloaded shared_preload_libraries=api_tokens api_tokens.flush_interval=1
 cargo_tests "preloaded: the touch map and its flushes" -p api_tokens_tests --test preloaded
 new_cluster test

@@ -2,7 +2,7 @@
 //! silence the notice of a revocation.
 
 use api_tokens_logic::time::Span;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::CString;
 use std::time::Duration;
 
@@ -84,21 +84,6 @@ pub fn register_preloaded() {
         GucContext::Postmaster,
         GucFlags::empty(),
     );
-}
-
-/// To be called when all settings are registered. Otherwise any user could set a placeholder of a name we do not define.
-#[allow(unsafe_code)]
-pub fn reserve_prefix() {
-    #[cfg(not(feature = "pg14"))]
-    // SAFETY: a NUL-terminated literal; called once, after all settings are defined.
-    unsafe {
-        pg_sys::MarkGUCPrefixReserved(c"api_tokens".as_ptr())
-    }
-    #[cfg(feature = "pg14")]
-    // SAFETY: as above; the name this function had before Postgres 15.
-    unsafe {
-        pg_sys::EmitWarningsOnPlaceholders(c"api_tokens".as_ptr())
-    }
 }
 
 pub fn touch_interval() -> Span {

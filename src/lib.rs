@@ -2,7 +2,8 @@
 //!
 //! Read it top-down: `api` (the SQL surface: convert, decide, store, return) calls `store` (the
 //! only table access) and `api_tokens_logic` (the decisions, a crate without Postgres); both stand
-//! on `pg` (the server as Rust sees it, the only unsafe). Nothing leans the other way.
+//! on `pg` (the server as Rust sees it, the only unsafe code). Nothing leans the other way. `worker`
+//! is a second way in, beside `api`.
 
 #[cfg(not(panic = "unwind"))]
 compile_error!(
@@ -26,6 +27,6 @@ extern "C-unwind" fn _PG_init() {
         guc::register_preloaded();
         pg::shmem::install_hooks(guc::touch_map_size());
     }
-    guc::reserve_prefix();
+    pg::compat::reserve_settings(c"api_tokens");
     pg::scan::watch_catalog();
 }

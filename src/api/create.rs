@@ -9,12 +9,11 @@ use crate::pg::record::{Record, Shape, value};
 use crate::pg::{clock, random, transaction};
 use crate::store::events::{self, Event};
 use crate::store::tokens::{self, NewToken};
-use api_tokens_logic::digest::Digest;
 use api_tokens_logic::event::Method;
 use api_tokens_logic::input::{self, History};
 use api_tokens_logic::time::Timestamp;
 use api_tokens_logic::token::{Prefix, Token};
-use api_tokens_logic::{Error, id, network, scope};
+use api_tokens_logic::{id, network, scope};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Uuid, pg_extern, pg_sys};
 
@@ -53,14 +52,13 @@ fn api_token_create(
         ("rate_limit", rate_limit.is_some()),
         ("rate_window", rate_window.is_some()),
     ];
-    let max_expires_at = max_expires_at.map(timestamp);
     let wanted = Wanted {
         namespace,
         name,
         metadata,
         scopes: scopes.as_ref(),
         expires_at: expires_at.map(timestamp),
-        max_expires_at,
+        max_expires_at: max_expires_at.map(timestamp),
         max_idle,
         allowed_ips,
         enabled,
@@ -89,7 +87,7 @@ fn create(wanted: &Wanted, prefix: Option<&str>) -> Result<Record> {
     let allowed_ips = wanted.allowed_ips.map(checked_networks).transpose()?;
 
     let token = Token::generate(&prefix, random::fill);
-    let digest = digest_of_new(&token)?;
+    let digest = token.digest();
     let token_prefix = token.display_prefix();
     let token_id = new_id(now);
     let new = NewToken {
@@ -204,11 +202,4 @@ pub(super) fn checked_networks(allowed_ips: CidrArray) -> Result<CidrArray> {
 
 pub(super) fn new_id(created_at: Timestamp) -> Uuid {
     Uuid::from_bytes(id::new_id(created_at, random::bytes()).into_bytes())
-}
-
-/// A token made here is never empty nor too long; the error is for the type's sake.
-pub(super) fn digest_of_new(token: &Token) -> Result<Digest> {
-    let expected = "a token";
-    let digest = Digest::of_token(token.expose().as_bytes());
-    Ok(digest.ok_or(Error::Malformed { argument: "prefix", expected })?)
 }

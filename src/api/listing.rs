@@ -23,11 +23,9 @@ fn token_status(
     max_idle: Option<IntervalValue>,
     now: TimestampWithTimeZone,
 ) -> &'static str {
-    let revocation = revoked_at
-        .map(|at| if in_grace { Revocation::GraceUntil(timestamp(at)) } else { Revocation::Final });
     let lifetime = Lifetime {
         enabled,
-        revocation,
+        revocation: Revocation::of(revoked_at.map(timestamp), in_grace),
         expires_at: expires_at.map(timestamp),
         last_used_at: timestamp(last_used_at),
         max_idle: max_idle.map(|idle| idle.span()),

@@ -1,7 +1,7 @@
 //! Rotation: a new token in the place of an old one.
 
 use super::Answer;
-use super::create::{digest_of_new, new_id};
+use super::create::new_id;
 use super::validate::digest_of;
 use crate::error::Result;
 use crate::guc::{self, OnReuse};
@@ -104,7 +104,7 @@ fn grant(
     now: Timestamp,
 ) -> Result<Record> {
     let token = Token::generate(&Prefix::of_display(&held.token_prefix), random::fill);
-    let digest = digest_of_new(&token)?;
+    let digest = token.digest();
     let token_prefix = token.display_prefix();
     let token_id = new_id(now);
     let heir = Heir {

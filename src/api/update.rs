@@ -9,12 +9,11 @@ use crate::pg::{clock, input as text, transaction};
 use crate::store::events::{self, Event};
 use crate::store::token::HeldToken;
 use crate::store::tokens::{self, Handle};
-use crate::store::update::{self, Assignment, Form};
+use crate::store::update::{self, Assignment};
 use api_tokens_logic::change::{self, Change};
 use api_tokens_logic::event::Method;
 use api_tokens_logic::time::Timestamp;
 use api_tokens_logic::{Error, input, rotation};
-use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_extern};
 
 /// The changing half of `api_token_update`; the install script returns the row after it.
@@ -34,13 +33,10 @@ fn change_token(token_id: Option<Uuid>, changes: Option<Jsonb>) -> Result<()> {
     }
     let keys: Vec<&str> = changes.iter().map(Change::key).collect();
     update::assign(&held, assignments(&held, &changes, json)?)?;
-    let mut event =
-        Event { namespace: Some(&held.namespace), token_id: Some(token_id), ..Event::default() };
+    let mut event = Event::of(&held.namespace, token_id);
     event.detail.insert("changed".to_owned(), keys.into());
     events::record(Method::Update, event)
 }
-
-const METADATA: &str = "metadata";
 
 fn assignments<'a>(
     held: &HeldToken,
@@ -49,26 +45,23 @@ fn assignments<'a>(
 ) -> Result<Vec<Assignment<'a>>> {
     let now = clock::now();
     let mut all = Vec::new();
-    let mut set = |column, value: DatumWithOid<'a>| {
-        let form = if column == METADATA { Form::JsonMember } else { Form::Plain };
-        all.push(Assignment { column, value, form });
-    };
     let (mut expires_at, mut hard_end) = (held.lifetime.expires_at, held.max_expires_at);
     for change in changes {
         match change {
-            Change::Name(name) => set("name", name.clone().into()),
-            Change::Metadata => set(METADATA, json.into()),
-            Change::Scopes(scopes) => set("scopes", scopes.clone().into()),
-            Change::Enabled(enabled) => set("enabled", (*enabled).into()),
+            Change::Name(name) => all.push(Assignment::plain("name", name.clone())),
+            Change::Metadata => all.push(Assignment::json_member("metadata", json)),
+            Change::Scopes(scopes) => all.push(Assignment::plain("scopes", scopes.clone())),
+            Change::Enabled(enabled) => all.push(Assignment::plain("enabled", *enabled)),
             Change::MaxIdle(idle) => {
                 let idle = read("max_idle", change::INTERVAL, idle.as_deref(), text::interval)?;
                 input::positive("max_idle", idle.map(|idle| idle.span()))?;
-                set("max_idle", idle.into());
+                all.push(Assignment::plain("max_idle", idle));
             }
             Change::AllowedIps(networks) => {
                 let networks =
                     read("allowed_ips", change::NETWORKS, networks.as_deref(), text::cidrs)?;
-                set("allowed_ips", networks.map(checked_networks).transpose()?.into());
+                let networks = networks.map(checked_networks).transpose()?;
+                all.push(Assignment::plain("allowed_ips", networks));
             }
             Change::ExpiresAt(at) => expires_at = future("expires_at", at.as_deref(), now)?,
             Change::MaxExpiresAt(at) => {
@@ -76,13 +69,13 @@ fn assignments<'a>(
                 if held.max_expires_at.is_some() && hard_end != held.max_expires_at {
                     return Err(Error::HardEndFixed.into());
                 }
-                set("max_expires_at", hard_end.map(timestamptz).into());
+                all.push(Assignment::plain("max_expires_at", hard_end.map(timestamptz)));
             }
         }
     }
     let expires_at = rotation::cap(expires_at, hard_end);
     if expires_at != held.lifetime.expires_at {
-        set("expires_at", expires_at.map(timestamptz).into());
+        all.push(Assignment::plain("expires_at", expires_at.map(timestamptz)));
     }
     Ok(all)
 }

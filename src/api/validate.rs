@@ -168,7 +168,7 @@ fn judge(token: &StoredToken, request: &Request) -> std::result::Result<(), Reas
     let credential = Credential { lifetime, allowed_ips: allowed_ips.as_deref(), scopes: &scopes };
     verdict::decide(&credential, request, now)?;
     if !uses::keep(&token.token_id(), now) && lifetime.touch_is_due(now, guc::touch_interval()) {
-        token.touch(Patience::None);
+        token.touch(now, Patience::None);
     }
     Ok(())
 }
@@ -178,5 +178,5 @@ fn judge(token: &StoredToken, request: &Request) -> std::result::Result<(), Reas
 fn touch(token: &StoredToken) -> bool {
     let now = clock::now();
     token.lifetime().status(now) == Status::Active
-        && (uses::keep(&token.token_id(), now) || token.touch(Patience::ForThePage))
+        && (uses::keep(&token.token_id(), now) || token.touch(now, Patience::ForThePage))
 }

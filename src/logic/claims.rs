@@ -3,6 +3,7 @@
 //! A claim that is not let go of, because its worker was never started or died with the process
 //! that should have started it, is taken over once it is stale.
 
+use crate::spin::SpinLock;
 use crate::time::{Span, Timestamp};
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering, fence};
 
@@ -12,7 +13,7 @@ pub const MAX_DATABASES: usize = 128;
 /// All zero is no claim at all.
 #[repr(C, align(64))]
 pub struct Claims {
-    lock: AtomicU32,
+    lock: SpinLock,
     places: [Place; MAX_DATABASES],
 }
 
@@ -35,7 +36,7 @@ pub enum Claim {
 
 impl Default for Claims {
     fn default() -> Self {
-        Self { lock: AtomicU32::new(0), places: std::array::from_fn(|_| Place::default()) }
+        Self { lock: SpinLock::default(), places: std::array::from_fn(|_| Place::default()) }
     }
 }
 
@@ -47,7 +48,7 @@ impl Claims {
         if self.is_under_way(database, now, patience) {
             return Claim::UnderWay;
         }
-        let _locked = self.lock();
+        let _locked = self.lock.lock();
         if self.is_under_way(database, now, patience) {
             return Claim::UnderWay;
         }
@@ -74,28 +75,13 @@ impl Claims {
 
     /// Lets go, unless somebody has taken over since.
     pub fn release(&self, database: u32, stamp: Timestamp) {
-        let _locked = self.lock();
+        let _locked = self.lock.lock();
         for place in self.places.iter().filter(|place| place.is_of(database)) {
             if place.since.load(Ordering::SeqCst) == stamp.0 {
                 place.database.store(0, Ordering::SeqCst);
             }
         }
         fence(Ordering::SeqCst);
-    }
-
-    fn lock(&self) -> Locked<'_> {
-        while self.lock.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            std::thread::yield_now();
-        }
-        Locked(&self.lock)
-    }
-}
-
-struct Locked<'a>(&'a AtomicU32);
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::SeqCst);
     }
 }
 

@@ -19,7 +19,7 @@ impl Digest {
         (!token.is_empty() && token.len() <= MAX_TOKEN_BYTES).then(|| Self::of(token))
     }
 
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 

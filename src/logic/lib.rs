@@ -18,6 +18,7 @@ pub mod network;
 pub mod rights;
 pub mod rotation;
 pub mod scope;
+pub mod spin;
 pub mod time;
 pub mod token;
 pub mod touch_map;

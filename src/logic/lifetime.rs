@@ -11,6 +11,13 @@ pub enum Revocation {
     GraceUntil(Timestamp),
 }
 
+impl Revocation {
+    /// As the two columns of a row say it.
+    pub fn of(revoked_at: Option<Timestamp>, in_grace: bool) -> Option<Self> {
+        revoked_at.map(|at| if in_grace { Self::GraceUntil(at) } else { Self::Final })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     pub enabled: bool,

@@ -10,6 +10,7 @@
 //! The check lets a gateway or a secret scanner reject a typo without asking the database (the
 //! scheme GitHub described in 2021). It proves nothing about validity.
 
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -75,6 +76,11 @@ impl Token {
 
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// What is kept of it.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.0.as_bytes())
     }
 
     /// `<prefix>_` + 4 characters + `...` + the last 4: enough to recognise, not to use.

@@ -8,6 +8,7 @@
 //! Rejected: one lock-free entry per token. An entry that is given to another token between the
 //! comparison of the key and the store would keep a stranger's token alive.
 
+use crate::spin::{self, SpinLock};
 use crate::time::Timestamp;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -43,7 +44,7 @@ pub enum Recorded {
 #[derive(Default)]
 #[repr(C, align(64))]
 pub struct Bucket {
-    lock: AtomicU32,
+    lock: SpinLock,
     entries: [Entry; ENTRIES_PER_BUCKET],
 }
 
@@ -145,33 +146,20 @@ impl<'a> TouchMap<'a> {
 }
 
 /// A bucket while it is locked.
-struct Locked<'a>(&'a Bucket);
+struct Opened<'a> {
+    bucket: &'a Bucket,
+    _lock: spin::Locked<'a>,
+}
 
 impl Bucket {
-    fn lock(&self) -> Locked<'_> {
-        const SPINS_BEFORE_YIELDING: u32 = 100;
-        let mut spins = 0;
-        while self.lock.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            spins += 1;
-            if spins % SPINS_BEFORE_YIELDING == 0 {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
-        }
-        Locked(self)
+    fn lock(&self) -> Opened<'_> {
+        Opened { bucket: self, _lock: self.lock.lock() }
     }
 }
 
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        self.0.lock.store(0, Ordering::Release);
-    }
-}
-
-impl<'a> Locked<'a> {
+impl<'a> Opened<'a> {
     fn each(&self) -> impl Iterator<Item = &'a Entry> {
-        self.0.entries.iter()
+        self.bucket.entries.iter()
     }
 
     fn find(&self, key: &Key) -> Option<&'a Entry> {

@@ -1,6 +1,6 @@
 //! Arguments that are taken as they are: looked at only when needed, passed on unchanged.
 
-use super::datum::{self, Element};
+use super::datum;
 use api_tokens_logic::network::Network;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::datum::{FromDatum, IntoDatum};
@@ -11,15 +11,7 @@ macro_rules! raw_argument {
     ($(#[$doc:meta])* $name:ident, $sql:literal, $oid:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
-        pub struct $name(Datum);
-
-        #[allow(dead_code, reason = "not every type is also made by `input`")]
-        impl $name {
-            /// `datum` must be of this type.
-            pub(super) fn new(datum: Datum) -> Self {
-                Self(datum)
-            }
-        }
+        pub struct $name(pub(super) Datum);
 
         impl FromDatum for $name {
             unsafe fn from_polymorphic_datum(
@@ -103,17 +95,15 @@ impl TextArray {
     pub fn elements(&self) -> Vec<Option<&str>> {
         // SAFETY: declared text[], so each element is a text.
         unsafe {
-            let elements = Element::TEXT.of_array(self.0);
+            let elements = datum::elements(pg_sys::TEXTOID, self.0);
             elements.into_iter().map(|element| element.map(|text| datum::text(text))).collect()
         }
     }
-}
 
-impl TextArray {
     /// The elements as they are, not yet fetched.
     pub fn raw_elements(&self) -> Vec<Option<TokenText>> {
         // SAFETY: declared text[], so each element is a text.
-        let elements = unsafe { Element::TEXT.of_array(self.0) };
+        let elements = unsafe { datum::elements(pg_sys::TEXTOID, self.0) };
         elements.into_iter().map(|element| element.map(TokenText)).collect()
     }
 }
@@ -122,7 +112,7 @@ impl CidrArray {
     pub fn networks(&self) -> Vec<Option<Network>> {
         // SAFETY: declared cidr[], so each element is a cidr.
         unsafe {
-            let elements = Element::CIDR.of_array(self.0);
+            let elements = datum::elements(pg_sys::CIDROID, self.0);
             elements.into_iter().map(|element| element.map(|cidr| datum::network(cidr))).collect()
         }
     }

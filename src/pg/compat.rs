@@ -26,6 +26,21 @@ pub unsafe fn index_beginscan(
     }
 }
 
+/// Keeps names with this prefix for settings that are defined. Otherwise any user could set a
+/// placeholder of a name we do not define. Call it once, when all are defined.
+pub fn reserve_settings(prefix: &std::ffi::CStr) {
+    #[cfg(not(feature = "pg14"))]
+    // SAFETY: a NUL-terminated text; looks through the settings there are.
+    unsafe {
+        pg_sys::MarkGUCPrefixReserved(prefix.as_ptr())
+    }
+    #[cfg(feature = "pg14")]
+    // SAFETY: as above; the name this function had before Postgres 15.
+    unsafe {
+        pg_sys::EmitWarningsOnPlaceholders(prefix.as_ptr())
+    }
+}
+
 /// The timeline that WAL is written to.
 ///
 /// # Safety

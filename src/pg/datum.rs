@@ -80,36 +80,27 @@ pub(super) unsafe fn network(datum: Datum) -> Network {
     Network::v6(octets, bits)
 }
 
-/// How an element type lies in an array.
-pub(super) struct Element {
-    pub oid: pg_sys::Oid,
-}
-
-impl Element {
-    pub const TEXT: Self = Self { oid: pg_sys::TEXTOID };
-    pub const CIDR: Self = Self { oid: pg_sys::CIDROID };
-
-    /// The elements of an array of this type, whatever its dimensions; `None` for a NULL element.
-    ///
-    /// # Safety
-    /// `datum` must be a non-null array of this element type.
-    pub unsafe fn of_array(&self, datum: Datum) -> Vec<Option<Datum>> {
-        const VARIABLE_LENGTH: i32 = -1;
-        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-        // SAFETY: an array as promised; both element types have variable length and int alignment.
-        unsafe {
-            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
-            pg_sys::deconstruct_array(
-                array,
-                self.oid,
-                VARIABLE_LENGTH,
-                false,
-                pg_sys::TYPALIGN_INT as _,
-                &mut values,
-                &mut nulls,
-                &mut count,
-            );
-            (0..count as usize).map(|at| (!*nulls.add(at)).then(|| *values.add(at))).collect()
-        }
+/// The elements of an array, whatever its dimensions; `None` for a NULL element.
+///
+/// # Safety
+/// `array` must be a non-null array of this element type, which must have variable length and int
+/// alignment, as text and cidr have.
+pub(super) unsafe fn elements(of: pg_sys::Oid, array: Datum) -> Vec<Option<Datum>> {
+    const VARIABLE_LENGTH: i32 = -1;
+    let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+    // SAFETY: as promised by the caller; the arrays that come back have `count` entries.
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast();
+        pg_sys::deconstruct_array(
+            array,
+            of,
+            VARIABLE_LENGTH,
+            false,
+            pg_sys::TYPALIGN_INT as _,
+            &mut values,
+            &mut nulls,
+            &mut count,
+        );
+        (0..count as usize).map(|at| (!*nulls.add(at)).then(|| *values.add(at))).collect()
     }
 }

@@ -14,14 +14,14 @@ pub fn timestamptz(text: &str) -> Option<Timestamp> {
 
 /// See [`read`].
 pub fn interval(text: &str) -> Option<IntervalValue> {
-    read(pg_sys::INTERVALOID, text).map(IntervalValue::new)
+    read(pg_sys::INTERVALOID, text).map(IntervalValue)
 }
 
 /// See [`read`].
 pub fn cidrs(texts: &[String]) -> Option<CidrArray> {
     let quoted = |text: &String| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let literal = texts.iter().map(quoted).collect::<Vec<_>>().join(",");
-    read(pg_sys::CIDRARRAYOID, &format!("{{{literal}}}")).map(CidrArray::new)
+    read(pg_sys::CIDRARRAYOID, &format!("{{{literal}}}")).map(CidrArray)
 }
 
 /// The datum of type `oid` that `text` spells, or `None` if it spells none.
@@ -32,25 +32,30 @@ fn read(oid: pg_sys::Oid, text: &str) -> Option<Datum> {
     let text = CString::new(text).ok()?;
     // SAFETY: these save where we are, to return there from the subtransaction.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    let return_there = || {
+        // SAFETY: restores what was saved; both outlive the subtransaction.
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::CurrentResourceOwner = owner;
+        }
+    };
     // SAFETY: begun here, and ended in both branches below.
     unsafe {
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
     }
-    let value = PgTryBuilder::new(|| {
+    PgTryBuilder::new(|| {
         let value = call_input(oid, &text);
         // SAFETY: ends the subtransaction that was begun above.
         unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        return_there();
         Some(value)
     })
     .catch_others(|error| {
         // SAFETY: rolls back the subtransaction in which the input function raised, so that
         // whoever catches a rethrown error finds their own on top.
-        unsafe {
-            pg_sys::RollbackAndReleaseCurrentSubTransaction();
-            pg_sys::MemoryContextSwitchTo(context);
-            pg_sys::CurrentResourceOwner = owner;
-        }
+        unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
+        return_there();
         match error {
             pgrx::pg_sys::panic::CaughtError::PostgresError(report)
                 if is_data_error(report.sql_error_code()) =>
@@ -61,13 +66,7 @@ fn read(oid: pg_sys::Oid, text: &str) -> Option<Datum> {
             other => other.rethrow(),
         }
     })
-    .execute();
-    // SAFETY: restores what was saved; both outlive the subtransaction.
-    unsafe {
-        pg_sys::MemoryContextSwitchTo(context);
-        pg_sys::CurrentResourceOwner = owner;
-    }
-    value
+    .execute()
 }
 
 /// Class 22: the text is at fault.

@@ -6,7 +6,7 @@
 
 pub mod argument;
 pub mod clock;
-mod compat;
+pub mod compat;
 pub mod datum;
 pub mod input;
 pub mod latest;

@@ -1,7 +1,6 @@
 //! A row under a scan, read column by column.
 
-use super::clock;
-use super::datum::{self, Element};
+use super::datum;
 use super::touch::{self, FixedColumn, Patience, Touched};
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::{Span, Timestamp};
@@ -59,7 +58,7 @@ impl Row<'_> {
         };
         // SAFETY: callers name a text[] column; the tuple is pinned while `self` lives.
         unsafe {
-            let elements = Element::TEXT.of_array(array);
+            let elements = datum::elements(pg_sys::TEXTOID, array);
             elements.into_iter().flatten().map(|text| datum::text(text)).collect()
         }
     }
@@ -68,14 +67,14 @@ impl Row<'_> {
         let array = self.datum(column)?;
         // SAFETY: callers name a cidr[] column.
         unsafe {
-            let elements = Element::CIDR.of_array(array);
+            let elements = datum::elements(pg_sys::CIDROID, array);
             Some(elements.into_iter().flatten().map(|cidr| datum::network(cidr)).collect())
         }
     }
 
-    /// Moves a timestamp column forward to now, in place and at once.
-    pub fn touch(&self, column: FixedColumn, patience: Patience) -> Touched {
+    /// Moves a timestamp column forward to `now`, in place and at once.
+    pub fn touch(&self, column: FixedColumn, now: Timestamp, patience: Patience) -> Touched {
         // SAFETY: table and slot are those of the open scan this row belongs to.
-        unsafe { touch::write(self.table, self.slot, column, clock::now(), patience) }
+        unsafe { touch::write(self.table, self.slot, column, now, patience) }
     }
 }

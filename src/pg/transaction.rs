@@ -16,8 +16,8 @@ pub fn require_writable(function: &CStr) {
 
 /// Could a page be changed here?
 pub(super) fn can_touch() -> bool {
-    // SAFETY: these read backend-local state and one shared flag.
-    unsafe { !pg_sys::XactReadOnly && !pg_sys::IsInParallelMode() && !pg_sys::RecoveryInProgress() }
+    // SAFETY: these read backend-local state.
+    unsafe { !pg_sys::XactReadOnly && !pg_sys::IsInParallelMode() && !is_in_recovery() }
 }
 
 /// Does one snapshot serve the whole transaction (REPEATABLE READ and above)?

@@ -4,6 +4,7 @@
 pub mod cleanup;
 mod columns;
 pub mod events;
+mod membership;
 pub mod revocation;
 pub mod rights;
 mod statement;

@@ -1,5 +1,6 @@
 //! Handing out EXECUTE on our functions.
 
+use super::membership::members;
 use crate::error::Result;
 use crate::pg::argument::RegRole;
 use api_tokens_logic::Error;
@@ -12,18 +13,6 @@ pub enum Change {
     Revoke,
 }
 
-/// Oids of the functions that belong to the extension. Not those of their schema: anyone who may
-/// create there could add one of the same name.
-macro_rules! members {
-    () => {
-        "SELECT d.objid FROM pg_catalog.pg_depend d
-        JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-        WHERE e.extname OPERATOR(pg_catalog.=) 'api_tokens' AND d.deptype OPERATOR(pg_catalog.=) 'e'
-            AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
-            AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
-    };
-}
-
 /// Composes the statement with every name quoted by Postgres itself. No row if there is no such
 /// role; fewer functions than asked for if the installed SQL is older than the library.
 const COMPOSE: &str = concat!(
@@ -32,7 +21,7 @@ const COMPOSE: &str = concat!(
         p.oid::pg_catalog.regprocedure::pg_catalog.text, ', '), r.rolname)
     FROM pg_catalog.pg_roles r, pg_catalog.pg_proc p
     WHERE r.oid OPERATOR(pg_catalog.=) $1 AND p.oid OPERATOR(pg_catalog.=) ANY (ARRAY(",
-    members!(),
+    members!("pg_proc"),
     "))
         AND p.proname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2)
     GROUP BY r.rolname"
@@ -62,7 +51,7 @@ pub fn may_manage(role: pg_sys::Oid) -> Result<bool> {
         SELECT pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')
         FROM pg_catalog.pg_proc p
         WHERE p.oid OPERATOR(pg_catalog.=) ANY (ARRAY(",
-        members!(),
+        members!("pg_proc"),
         "))
             AND p.proname OPERATOR(pg_catalog.=) 'api_token_list'"
     );

@@ -20,13 +20,13 @@ impl<'a> StoredToken<'a> {
 
     pub fn lifetime(&self) -> Lifetime {
         let row = &self.0;
-        let revocation = row.timestamp(column::REVOKED_AT).map(|at| {
-            if row.bool(column::IN_GRACE) { Revocation::GraceUntil(at) } else { Revocation::Final }
-        });
         let max_idle = row.interval(column::MAX_IDLE);
         Lifetime {
             enabled: row.bool(column::ENABLED),
-            revocation,
+            revocation: Revocation::of(
+                row.timestamp(column::REVOKED_AT),
+                row.bool(column::IN_GRACE),
+            ),
             expires_at: row.timestamp(column::EXPIRES_AT),
             last_used_at: self.last_used_at(max_idle.is_some()),
             max_idle,
@@ -64,8 +64,8 @@ impl<'a> StoredToken<'a> {
 
     /// Writes a use to the row; says whether it is there now. The patient wait for others to
     /// finish with the page.
-    pub fn touch(&self, patience: Patience) -> bool {
-        let touched = self.0.touch(column::TOUCHED, patience);
+    pub fn touch(&self, now: Timestamp, patience: Patience) -> bool {
+        let touched = self.0.touch(column::TOUCHED, now, patience);
         if touched == Touched::Written {
             uses::note_row_write();
         }

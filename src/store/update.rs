@@ -9,14 +9,24 @@ use pgrx::datum::DatumWithOid;
 
 /// A column of `api_tokens.tokens` and its new value. The column is a name of ours, never input.
 pub struct Assignment<'a> {
-    pub column: &'static str,
-    pub value: DatumWithOid<'a>,
-    pub form: Form,
+    column: &'static str,
+    value: DatumWithOid<'a>,
+    form: Form,
+}
+
+impl<'a> Assignment<'a> {
+    pub fn plain(column: &'static str, value: impl Into<DatumWithOid<'a>>) -> Self {
+        Self { column, value: value.into(), form: Form::Plain }
+    }
+
+    pub fn json_member(column: &'static str, of: Jsonb) -> Self {
+        Self { column, value: of.into(), form: Form::JsonMember }
+    }
 }
 
 /// How the value is given.
 #[derive(Clone, Copy)]
-pub enum Form {
+enum Form {
     Plain,
     /// As the member of that name in a JSON object, so that it never leaves Postgres' own jsonb
     /// and its numbers keep every digit. JSON null is NULL.

@@ -3,6 +3,7 @@
 //! They are written in place: not in a transaction, so nothing is told to the map that could be
 //! rolled back. After a crash between the two a batch may be counted twice.
 
+use super::membership::members;
 use super::tokens;
 use crate::error::Result;
 use crate::guc;
@@ -15,13 +16,13 @@ use api_tokens_logic::touch_map::{Key, Pending, Recorded};
 use pgrx::spi::SpiResult;
 use pgrx::{Spi, Uuid};
 
-fn key(token_id: &Uuid) -> Key {
-    Key { database: shmem::database(), token_id: *token_id.as_bytes() }
+fn key(token_id: &[u8; 16]) -> Key {
+    Key { database: shmem::database(), token_id: *token_id }
 }
 
 /// When the token was last used, if that is known here and not yet in the table.
 pub fn last_use(token_id: &Uuid) -> Option<Timestamp> {
-    shmem::shared()?.map().last_use(&key(token_id))
+    shmem::shared()?.map().last_use(&key(token_id.as_bytes()))
 }
 
 /// Keeps a use in shared memory and sees to it that it will be written; `false` if the row must be
@@ -30,7 +31,7 @@ pub fn last_use(token_id: &Uuid) -> Option<Timestamp> {
 pub fn keep(token_id: &Uuid, now: Timestamp) -> bool {
     let Some(shared) = shmem::shared() else { return false };
     let counters = shared.counters();
-    match shared.map().record(&key(token_id), now) {
+    match shared.map().record(&key(token_id.as_bytes()), now) {
         Recorded::Full => {
             counters.count(Event::MapFull, 1);
             return false;
@@ -82,8 +83,7 @@ pub fn write(shared: &Shared, batch: &[Pending]) -> Result<Option<u64>> {
     let outcomes = tokens::raise(&raises);
     for (used, outcome) in batch.iter().zip(&outcomes) {
         if *outcome != Outcome::Held {
-            let key = Key { database: shmem::database(), token_id: used.token_id };
-            shared.map().written(&key, used.uses);
+            shared.map().written(&key(&used.token_id), used.uses);
         }
     }
     Ok(Some(outcomes.iter().filter(|outcome| **outcome == Outcome::Raised).count() as u64))
@@ -93,13 +93,10 @@ pub fn write(shared: &Shared, batch: &[Pending]) -> Result<Option<u64>> {
 /// The worker writes with a superuser's rights and outside of SQL: a table that merely has the
 /// name must not be taken for ours.
 fn is_installed() -> Result<bool> {
-    const IS_MEMBER: &str = "
-        SELECT FROM pg_catalog.pg_depend d
-        JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-        WHERE e.extname OPERATOR(pg_catalog.=) 'api_tokens' AND d.deptype OPERATOR(pg_catalog.=) 'e'
-            AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
-            AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
-            AND d.objid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('api_tokens.tokens')";
+    const IS_MEMBER: &str = concat!(
+        members!("pg_class"),
+        " AND d.objid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('api_tokens.tokens')"
+    );
     let is_member = || {
         Spi::connect(|client| client.select(IS_MEMBER, Some(1), &[]).map(|rows| !rows.is_empty()))
     };
