@@ -9,6 +9,7 @@ use postgres::{Client, Config, NoTls};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -216,12 +217,15 @@ pub fn as_server(program: &str, arguments: &[&str]) -> bool {
 /// A streaming replica of the test cluster; stopped and removed when dropped.
 pub struct Standby {
     data: PathBuf,
+    /// There is one folder and one port for it, so one at a time.
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Standby {
     pub fn start() -> Self {
-        let data = cluster_dir().join("standby");
-        let standby = Self { data };
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let standby = Self { data: cluster_dir().join("standby"), _turn: turn };
         let path = standby.path();
         let host = host();
         let copy = ["-h", &host, "-U", "postgres", "-D", path, "-R", "-X", "stream", "-c", "fast"];
