@@ -26,6 +26,7 @@ throughput() {
     rate=$(per_second "${server_of[$2]}" "$3" "$4" "bench/sql/${script_of[$2]}.sql" -T "$5")
     [ "$2" != g ] || rate=$((rate * 100))
     record "$1" "$2" "$3" "$4" "$rate"
+    [[ "$2" != [fg] ]] || wait_for_flush "$3"
 }
 
 # The time of the last statement in milliseconds, from psql's \timing.

@@ -1,5 +1,6 @@
 """The raw lines of a run (what, who, tokens, clients, value), and the names of the contestants."""
 
+import os
 from collections import defaultdict
 from statistics import median_low
 
@@ -23,14 +24,14 @@ class Results:
             what, who, tokens, clients, value = line.rstrip("\n").split("\t")
             self.values[what, who, int(tokens), int(clients)].append(float(value))
         self.sizes = sorted({key[2] for key in self.values if key[0] == "in_server"})
-        self.largest = self.sizes[-1]
+        self.main = int(os.environ["MAIN"])
         for who in ("b", "e", "bp", "f"):
-            self.values["clients", who, self.largest, 2] = self.values["throughput", who, self.largest, 2]
+            self.values["clients", who, self.main, 2] = self.values["throughput", who, self.main, 2]
         self.clients = sorted({key[3] for key in self.values if key[0] == "clients"})
 
     def spread(self, what, who, tokens=None, clients=2):
         """Minimum, median and maximum of the rounds."""
-        values = self.values[what, who, tokens or self.largest, clients]
+        values = self.values[what, who, tokens or self.main, clients]
         return min(values), median_low(values), max(values)
 
     def get(self, what, who, tokens=None, clients=2):

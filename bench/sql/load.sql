@@ -22,12 +22,14 @@ FROM (
     FROM generate_series(1, 10000) i) rows;
 -- The table one would write by hand: the same rows, and no more indexes than it needs. Those who
 -- update have a copy of their own, so that what they leave behind slows nobody else down.
+-- Its index grows with it, as ours does: one that is built at the end is a quarter smaller.
 CREATE TABLE by_hand AS SELECT token_id, token_hash, namespace, name, metadata, scopes, expires_at,
-    revoked_at, enabled, max_idle, last_used_at FROM api_tokens.tokens;
+    revoked_at, enabled, max_idle, last_used_at FROM api_tokens.tokens WITH NO DATA;
 ALTER TABLE by_hand ADD PRIMARY KEY (token_hash);
-CREATE TABLE by_hand_updated (LIKE by_hand) WITH (fillfactor = 85);
+INSERT INTO by_hand SELECT token_id, token_hash, namespace, name, metadata, scopes, expires_at,
+    revoked_at, enabled, max_idle, last_used_at FROM api_tokens.tokens;
+CREATE TABLE by_hand_updated (LIKE by_hand INCLUDING INDEXES) WITH (fillfactor = 85);
 INSERT INTO by_hand_updated SELECT * FROM by_hand;
-ALTER TABLE by_hand_updated ADD PRIMARY KEY (token_hash);
 \ir functions.sql
 -- What validate_many is called with: 10,000 batches of 100 random tokens, each in one page, so
 -- that fetching them costs little; pgbench cannot pass an array it made itself.

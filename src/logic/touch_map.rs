@@ -78,8 +78,9 @@ impl<'a> TouchMap<'a> {
     pub fn record(&self, key: &Key, now: Timestamp) -> Recorded {
         let bucket = self.bucket(key).lock();
         if let Some(entry) = bucket.find(key) {
-            entry.last_use.fetch_max(now.0, Ordering::Relaxed);
-            entry.uses.fetch_add(1, Ordering::Relaxed);
+            let last_use = entry.last_use.load(Ordering::Relaxed).max(now.0);
+            entry.last_use.store(last_use, Ordering::Relaxed);
+            entry.uses.store(entry.uses.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             return Recorded::Kept;
         }
         let Some((entry, was_free)) = bucket.vacancy() else {
