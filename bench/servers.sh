@@ -21,7 +21,8 @@ start_servers() {
         preload=''
         [ "$server" = plain ] || preload=api_tokens
         # A crash is not measured, a checkpoint in the middle of a round would be.
-        start_cluster "$home" shared_buffers="$SHARED_BUFFERS" max_wal_size=16GB \
+        make_key_file "$home/vault.keys"
+        start_cluster "$home" api_tokens.vault_key_file="'$home/vault.keys'" shared_buffers="$SHARED_BUFFERS" max_wal_size=16GB \
             checkpoint_timeout=1h autovacuum=off api_tokens.flush_interval="${FLUSH_INTERVAL}s" shared_preload_libraries="'$preload'"
         socket_of[$server]=$(socket_dir "$home")
     done

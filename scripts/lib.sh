@@ -36,6 +36,13 @@ socket_dir() {
 
 is_running() { [ -d "$1/data" ] && as_server "$BIN/pg_ctl" -D "$1/data" status >/dev/null 2>&1; }
 
+# make_key_file FILE: a key ring for the vault with one key, if there is none, only for the server.
+make_key_file() {
+    [ ! -f "$1" ] || return 0
+    (umask 077 && printf '%s made by %s\n' "$(head -c 32 /dev/urandom | base64)" "$(basename "$0")" >"$1")
+    [ "$(id -u)" != 0 ] || chown postgres "$1"
+}
+
 # start_cluster DIR [name=value ...]: makes the cluster if there is none, and starts it.
 start_cluster() {
     cluster=$1

@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 
 cluster=$(server_dir cluster)
 say "starting a throwaway cluster of Postgres $PG_MAJOR in $cluster"
-start_cluster "$cluster" fsync=off
+make_key_file "$cluster/vault.keys"
+start_cluster "$cluster" fsync=off api_tokens.vault_key_file="'$cluster/vault.keys'"
 socket=$(socket_dir "$cluster")
 psql=("$BIN/psql" -X -h "$socket" -U "$SUPERUSER" -d demo)
 "$BIN/psql" -qX -h "$socket" -U "$SUPERUSER" -d postgres -v ON_ERROR_STOP=1 \

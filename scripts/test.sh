@@ -59,7 +59,8 @@ new_cluster() {
     shift
     say "starting a cluster of Postgres $PG_MAJOR ${1:+with $1}"
     remove_cluster "$cluster"
-    start_cluster "$cluster" "$@" fsync=off max_prepared_transactions=10 max_wal_senders=10 \
+    make_key_file "$cluster/vault.keys"
+    start_cluster "$cluster" "$@" api_tokens.vault_key_file="'$cluster/vault.keys'" fsync=off max_prepared_transactions=10 max_wal_senders=10 \
         autovacuum_naptime=600
     socket=$(socket_dir "$cluster")
     for do in "postgres CREATE DATABASE api_tokens_template" \
@@ -72,8 +73,9 @@ trap 'remove_cluster "$(server_dir preloaded)"; remove_cluster "$(server_dir tes
 export RUST_BACKTRACE=0
 
 cargo_tests "pure logic: unit and property tests" -p api_tokens_logic
-new_cluster preloaded shared_preload_libraries=api_tokens api_tokens.flush_interval=1
+new_cluster preloaded shared_preload_libraries="'api_tokens,pg_stat_statements'" api_tokens.flush_interval=1
 cargo_tests "preloaded: the touch map and its flushes" -p api_tokens_tests --test preloaded
+cargo_tests "preloaded: the keys of the vault" -p api_tokens_tests --test vault_keys -- --test-threads=1
 new_cluster test
 cargo_tests "black box: SQL over real connections" -p api_tokens_tests
 

@@ -50,6 +50,22 @@ SELECT token_prefix, name, status, expires_at::date, last_used_at::timestamptz(0
 \echo '   SELECT api_token_cleanup(older_than => ''0'');'
 SELECT api_token_cleanup(older_than => '0') AS deleted;
 
-\echo == 8. What happened, for the audit and for caches that were away.
+\echo == 8. Keep a customer's key for somebody else in the vault: sealed before it touches a table.
+\echo '   SELECT api_vault_store(''acme'', ''stripe'', $1);  SELECT api_vault_get(''acme'', ''stripe'');'
+SELECT api_vault_store('acme', 'stripe', 'sk_live_51Hx') AS version;
+SELECT api_vault_get('acme', 'stripe');
+SELECT key_name, version, sealed FROM (
+    SELECT key_name, version, left(encode(sealed, 'hex'), 60) || '...' AS sealed FROM api_tokens.vault_versions) t;
+\echo '   Rotate it all to a new data key while readers go on; then see that everything opens:'
+\echo '   CALL api_vault_rotate_dek(''acme'');  SELECT * FROM api_vault_verify();'
+CALL api_vault_rotate_dek('acme');
+SELECT * FROM api_vault_verify();
+SELECT left(key_id, 12) AS key_id, label, role, deks FROM api_vault_key_status();
+
+\echo == 9. What on this server could leak a secret, and what to do about it.
+\echo '   SELECT check_name, status, finding FROM api_tokens_doctor();'
+SELECT check_name, status, finding FROM api_tokens_doctor();
+
+\echo == 10. What happened, for the audit and for caches that were away.
 \echo '   SELECT event_id, method, namespace, actor FROM api_token_events();'
 SELECT event_id, method, namespace, actor FROM api_token_events();

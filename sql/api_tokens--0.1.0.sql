@@ -86,9 +86,67 @@ COMMENT ON COLUMN api_tokens.events.xid IS 'The transaction that wrote it: what 
 COMMENT ON COLUMN api_tokens.events.cluster IS 'System identifier of the cluster that xid belongs to';
 COMMENT ON COLUMN api_tokens.events.timeline IS 'Timeline of that cluster: after a promotion some xids are used again';
 
+-- The vault. Names compare byte by byte. One data key (DEK) per namespace seals; those that a
+-- rotation has replaced only open, until nothing is sealed by them.
+CREATE TABLE api_tokens.vault_deks (
+    dek_id      uuid        NOT NULL,
+    created_at  timestamptz NOT NULL,
+    generation  integer     NOT NULL,
+    is_active   boolean     NOT NULL,
+    namespace   text COLLATE "C" NOT NULL,
+    kek_id      bytea       NOT NULL,
+    wrapped     bytea       NOT NULL,
+    CONSTRAINT vault_deks_pkey PRIMARY KEY (dek_id),
+    CONSTRAINT vault_deks_generation_key UNIQUE (namespace, generation),
+    CONSTRAINT vault_deks_kek_id_is_16_bytes CHECK (pg_catalog.octet_length(kek_id) = 16)
+) WITH (fillfactor = 70);
+CREATE UNIQUE INDEX vault_deks_active_idx ON api_tokens.vault_deks (namespace) WHERE is_active;
+CREATE INDEX vault_deks_kek_idx ON api_tokens.vault_deks (kek_id);
+
+CREATE TABLE api_tokens.vault_secrets (
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    version      integer     NOT NULL,
+    last_version integer     NOT NULL,
+    namespace    text COLLATE "C" NOT NULL,
+    key_name     text COLLATE "C" NOT NULL,
+    expires_at   timestamptz,
+    deleted_at   timestamptz,
+    metadata     jsonb,
+    CONSTRAINT vault_secrets_pkey PRIMARY KEY (namespace, key_name)
+);
+
+CREATE TABLE api_tokens.vault_versions (
+    version      integer     NOT NULL,
+    created_at   timestamptz NOT NULL,
+    namespace    text COLLATE "C" NOT NULL,
+    key_name     text COLLATE "C" NOT NULL,
+    dek_id       uuid,
+    sealed       bytea,
+    client_value text,
+    client_iv    text,
+    CONSTRAINT vault_versions_pkey PRIMARY KEY (namespace, key_name, version),
+    CONSTRAINT vault_versions_dek_fkey FOREIGN KEY (dek_id) REFERENCES api_tokens.vault_deks,
+    CONSTRAINT vault_versions_has_one_kind CHECK (
+        (dek_id IS NULL) = (sealed IS NULL) AND (client_value IS NULL) = (client_iv IS NULL)
+        AND (sealed IS NULL) <> (client_value IS NULL))
+);
+-- What is sealed does not compress.
+ALTER TABLE api_tokens.vault_versions ALTER sealed SET STORAGE EXTERNAL;
+CREATE INDEX vault_versions_dek_idx ON api_tokens.vault_versions (dek_id) WHERE dek_id IS NOT NULL;
+
+COMMENT ON TABLE api_tokens.vault_deks IS 'Data keys of the vault, each sealed by a key-encryption key outside of the database';
+COMMENT ON COLUMN api_tokens.vault_deks.kek_id IS 'Fingerprint of the key-encryption key';
+COMMENT ON TABLE api_tokens.vault_secrets IS 'Names in the vault, and which version of each is current';
+COMMENT ON COLUMN api_tokens.vault_secrets.last_version IS 'The highest number a version ever had: none is used twice';
+COMMENT ON TABLE api_tokens.vault_versions IS 'Values in the vault: sealed by a data key, or encrypted by a client';
+
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.tokens', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.events', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.events_event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('api_tokens.vault_deks', '');
+SELECT pg_catalog.pg_extension_config_dump('api_tokens.vault_secrets', '');
+SELECT pg_catalog.pg_extension_config_dump('api_tokens.vault_versions', '');
 
 
 -- Inside: used by the functions below ----------------------------------------------------------
@@ -120,6 +178,11 @@ CREATE FUNCTION api_tokens.update_token(token_id uuid, changes jsonb) RETURNS vo
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'update_token_wrapper';
 COMMENT ON FUNCTION api_tokens.update_token(uuid, jsonb) IS 'The changing half of api_token_update()';
+
+CREATE FUNCTION api_tokens.vault_key_problem() RETURNS text
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'vault_key_problem_wrapper';
+COMMENT ON FUNCTION api_tokens.vault_key_problem() IS 'What is wrong with the key ring as it lies there now; NULL if nothing is';
 
 -- The row that list, get and update return. The columns of quotas and rate limits are there so
 -- that callers need not change when they come; they are NULL until then.
@@ -316,13 +379,257 @@ COMMENT ON FUNCTION @extschema@.api_token_stats()
 IS 'Counters of the whole server since its start: checks, refusals by reason, the touch map and its flushes; needs preloading';
 
 
+-- Vault ----------------------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.api_vault_store(namespace text, key_name text, value text, expected_version integer = NULL,
+    metadata jsonb = NULL, expires_at timestamptz = NULL)
+RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_store_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_store(text, text, text, integer, jsonb, timestamptz)
+IS 'Seals a value as the new current version and returns its number; with expected_version only if that is still current (0: none yet)';
+
+-- Not SECURITY DEFINER: reading goes by scans, no SQL is involved.
+
+CREATE FUNCTION @extschema@.api_vault_get(namespace text, key_name text, version integer = NULL)
+RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'api_vault_get_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_get(text, text, integer)
+IS 'The value in the clear; NULL if there is none, or it is deleted or expired';
+
+CREATE FUNCTION @extschema@.api_vault_list(namespace text, include_deleted boolean = false)
+RETURNS TABLE (key_name text, version integer, created_at timestamptz, updated_at timestamptz,
+    expires_at timestamptz, metadata jsonb, client_encrypted boolean, deleted_at timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT s.key_name, s.version, s.created_at, s.updated_at, s.expires_at, s.metadata,
+        v.client_value IS NOT NULL, s.deleted_at
+    FROM api_tokens.vault_secrets s LEFT JOIN api_tokens.vault_versions v
+        ON v.namespace OPERATOR(pg_catalog.=) s.namespace
+        AND v.key_name OPERATOR(pg_catalog.=) s.key_name
+        AND v.version OPERATOR(pg_catalog.=) s.version
+    WHERE s.namespace OPERATOR(pg_catalog.=) api_tokens.checked_namespace($1)
+        AND ($2 OR s.deleted_at IS NULL)
+    ORDER BY s.key_name
+$$;
+COMMENT ON FUNCTION @extschema@.api_vault_list(text, boolean)
+IS 'The names of a namespace and what is known of each; never a value';
+
+CREATE FUNCTION @extschema@.api_vault_versions(namespace text, key_name text)
+RETURNS TABLE (version integer, created_at timestamptz, is_current boolean, client_encrypted boolean)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT v.version, v.created_at, v.version OPERATOR(pg_catalog.=) s.version,
+        v.client_value IS NOT NULL
+    FROM api_tokens.vault_versions v JOIN api_tokens.vault_secrets s
+        ON s.namespace OPERATOR(pg_catalog.=) v.namespace
+        AND s.key_name OPERATOR(pg_catalog.=) v.key_name
+    WHERE v.namespace OPERATOR(pg_catalog.=) api_tokens.checked_namespace($1)
+        AND v.key_name OPERATOR(pg_catalog.=) $2
+    ORDER BY v.version DESC
+$$;
+COMMENT ON FUNCTION @extschema@.api_vault_versions(text, text)
+IS 'The versions there are of a value, newest first';
+
+CREATE FUNCTION @extschema@.api_vault_rollback(namespace text, key_name text, version integer)
+RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_rollback_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_rollback(text, text, integer)
+IS 'Makes the value of an earlier version current again, as a new version, and returns its number';
+
+CREATE FUNCTION @extschema@.api_vault_delete(namespace text, key_name text)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_delete_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_delete(text, text)
+IS 'Hides a value; api_vault_undelete() shows it again. True if it was there';
+
+CREATE FUNCTION @extschema@.api_vault_undelete(namespace text, key_name text)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_undelete_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_undelete(text, text)
+IS 'Shows a deleted value again; true if there was one';
+
+CREATE FUNCTION @extschema@.api_vault_destroy(namespace text, key_name text, version integer = NULL)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_destroy_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_destroy(text, text, integer)
+IS 'Deletes a version, or all, for good; returns how many';
+
+CREATE FUNCTION @extschema@.api_vault_shred(namespace text, confirm text)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_shred_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_shred(text, text)
+IS 'Destroys the data keys of a namespace and all its values for good; confirm is the namespace again. Returns how many values';
+
+CREATE FUNCTION @extschema@.api_vault_store_encrypted(namespace text, key_name text, encrypted_value text,
+    iv text)
+RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_store_encrypted_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_store_encrypted(text, text, text, text)
+IS 'Keeps a value that a client encrypted, as it is; both texts are base64';
+
+CREATE FUNCTION @extschema@.api_vault_get_encrypted(namespace text, key_name text, OUT encrypted_value text, OUT iv text,
+    OUT created_at timestamptz, OUT updated_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'api_vault_get_encrypted_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_get_encrypted(text, text)
+IS 'A value that a client encrypted, as it came; NULLs if there is none';
+
+CREATE FUNCTION @extschema@.api_vault_encrypt_value(plaintext text, secret text, OUT encrypted_value text,
+    OUT iv text)
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'api_vault_encrypt_value_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_encrypt_value(text, text)
+IS 'Encrypts as convex-api-tokens does in the client: AES-256-GCM under PBKDF2 of the secret';
+
+CREATE FUNCTION @extschema@.api_vault_decrypt_value(encrypted_value text, iv text, secret text)
+RETURNS text LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'api_vault_decrypt_value_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_decrypt_value(text, text, text)
+IS 'Decrypts what api_vault_encrypt_value() or convex-api-tokens encrypted';
+
+CREATE FUNCTION @extschema@.api_vault_rekey_step(batch integer = 500, wait boolean = false)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_rekey_step_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_rekey_step(integer, boolean)
+IS 'Wraps some data keys by the primary key and returns how many; what others hold is left out, or waited for';
+
+CREATE FUNCTION @extschema@.api_vault_rotate_dek_begin(namespace text)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_rotate_dek_begin_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_rotate_dek_begin(text)
+IS 'Gives a namespace a new data key; false if a rotation is to be finished first, or there is no key yet';
+
+CREATE FUNCTION @extschema@.api_vault_rotate_dek_step(namespace text, batch integer = 500,
+    wait boolean = false)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_rotate_dek_step_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_rotate_dek_step(text, integer, boolean)
+IS 'Seals some values by the new data key and returns how many; NULL when nothing is left';
+
+-- The procedures commit after each batch, which a SECURITY DEFINER procedure, or one with a
+-- search_path of its own, could not do: so every name in them is qualified.
+CREATE PROCEDURE @extschema@.api_vault_rekey(batch integer = 500) LANGUAGE plpgsql AS $$
+DECLARE
+    step bigint;
+    total bigint := 0;
+    wait boolean := false;
+BEGIN
+    LOOP
+        step := @extschema@.api_vault_rekey_step(batch, wait);
+        COMMIT;
+        total := total OPERATOR(pg_catalog.+) step;
+        IF step OPERATOR(pg_catalog.>) 0 THEN
+            RAISE NOTICE 'data keys wrapped by the primary key: %', total;
+        END IF;
+        EXIT WHEN step OPERATOR(pg_catalog.=) 0 AND wait;
+        wait := step OPERATOR(pg_catalog.=) 0;
+    END LOOP;
+END $$;
+COMMENT ON PROCEDURE @extschema@.api_vault_rekey(integer)
+IS 'Wraps all data keys by the primary key of the ring, a batch per transaction; can be interrupted and called again';
+
+CREATE PROCEDURE @extschema@.api_vault_rotate_dek(namespace text, batch integer = 500) LANGUAGE plpgsql AS $$
+DECLARE
+    step bigint;
+    total bigint := 0;
+    wait boolean := false;
+BEGIN
+    IF NOT @extschema@.api_vault_rotate_dek_begin(namespace) THEN
+        RAISE NOTICE 'there is no data key to replace, or an earlier rotation goes on';
+    END IF;
+    COMMIT;
+    LOOP
+        step := @extschema@.api_vault_rotate_dek_step(namespace, batch, wait);
+        COMMIT;
+        EXIT WHEN step IS NULL;
+        total := total OPERATOR(pg_catalog.+) step;
+        IF step OPERATOR(pg_catalog.>) 0 THEN
+            RAISE NOTICE 'values sealed by the new data key: %', total;
+        END IF;
+        wait := step OPERATOR(pg_catalog.=) 0;
+    END LOOP;
+END $$;
+COMMENT ON PROCEDURE @extschema@.api_vault_rotate_dek(text, integer)
+IS 'Gives a namespace a new data key and seals all its values by it, a batch per transaction; can be interrupted and called again';
+
+CREATE FUNCTION @extschema@.api_vault_key_status()
+RETURNS TABLE (key_id text, label text, role text, deks bigint, retired_deks bigint,
+    values_to_move bigint)
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_key_status_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_key_status()
+IS 'The key-encryption keys that are loaded or in use, and what each has wrapped; role is primary, open only or missing';
+
+CREATE FUNCTION @extschema@.api_vault_verify() RETURNS TABLE (object text, result text, count bigint)
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_vault_verify_wrapper';
+COMMENT ON FUNCTION @extschema@.api_vault_verify()
+IS 'Opens every data key and every value and counts them by result: ok, key missing, wrong context, damaged';
+
+CREATE FUNCTION @extschema@.api_tokens_doctor() RETURNS TABLE (check_name text, status text, finding text, remedy text)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.check_name, CASE WHEN c.is_good THEN 'ok' ELSE 'warning' END,
+        c.finding, CASE WHEN NOT c.is_good THEN c.remedy END
+    FROM (
+        SELECT 'log_statement' AS check_name, pg_catalog.current_setting('log_statement') AS setting
+        UNION ALL SELECT 'log_min_duration_statement', pg_catalog.current_setting('log_min_duration_statement')
+        UNION ALL SELECT 'log_parameter_max_length', pg_catalog.current_setting('log_parameter_max_length')
+        UNION ALL SELECT 'log_parameter_max_length_on_error', pg_catalog.current_setting('log_parameter_max_length_on_error')
+        UNION ALL SELECT 'auto_explain.log_min_duration', COALESCE(pg_catalog.current_setting('auto_explain.log_min_duration', true), '-1')
+        UNION ALL SELECT 'shared_preload_libraries', pg_catalog.current_setting('shared_preload_libraries')
+        UNION ALL SELECT 'data_checksums', pg_catalog.current_setting('data_checksums')
+        UNION ALL SELECT 'vault keys', COALESCE(api_tokens.vault_key_problem(), 'loaded')
+        UNION ALL SELECT 'last cleanup', COALESCE((SELECT pg_catalog.max(e.at)::text FROM api_tokens.events e
+            WHERE e.method OPERATOR(pg_catalog.=) 'cleanup'), 'never')
+    ) s, LATERAL (
+        SELECT s.check_name, s.setting AS finding,
+            CASE s.check_name
+                WHEN 'log_statement' THEN s.setting OPERATOR(pg_catalog.=) ANY ('{none,ddl}')
+                WHEN 'log_min_duration_statement' THEN s.setting OPERATOR(pg_catalog.=) '-1'
+                WHEN 'log_parameter_max_length' THEN s.setting OPERATOR(pg_catalog.=) '0'
+                WHEN 'log_parameter_max_length_on_error' THEN s.setting OPERATOR(pg_catalog.=) '0'
+                WHEN 'auto_explain.log_min_duration' THEN s.setting OPERATOR(pg_catalog.=) '-1'
+                WHEN 'shared_preload_libraries' THEN s.setting OPERATOR(pg_catalog.~) '\mapi_tokens\M'
+                WHEN 'data_checksums' THEN s.setting OPERATOR(pg_catalog.=) 'on'
+                WHEN 'vault keys' THEN s.setting OPERATOR(pg_catalog.=) 'loaded'
+                WHEN 'last cleanup' THEN EXISTS (SELECT FROM api_tokens.events e
+                    WHERE e.method OPERATOR(pg_catalog.=) 'cleanup'
+                    AND e.at OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '8 days'))
+            END AS is_good,
+            CASE s.check_name
+                WHEN 'log_statement' THEN 'Statements with a token or a value written into them are logged whole: set it to ddl or none, and pass secrets as bind parameters'
+                WHEN 'log_min_duration_statement' THEN 'Slow statements are logged whole: set it to -1, or pass secrets as bind parameters only'
+                WHEN 'log_parameter_max_length' THEN 'Bind parameters are logged with statements: set it to 0'
+                WHEN 'log_parameter_max_length_on_error' THEN 'Bind parameters are logged with errors: set it to 0'
+                WHEN 'auto_explain.log_min_duration' THEN 'auto_explain logs statements and plans whole: set it to -1'
+                WHEN 'shared_preload_libraries' THEN 'Each check may write to the table at most once a minute per token, and uses are not counted: add api_tokens and restart'
+                WHEN 'data_checksums' THEN 'Damage to the files goes unnoticed: pg_checksums --enable, with the server stopped'
+                WHEN 'vault keys' THEN 'Nothing can be stored in the vault or read from it: see api_tokens.vault_key_file'
+                WHEN 'last cleanup' THEN 'Dead tokens pile up: schedule SELECT api_token_cleanup()'
+            END AS remedy) c
+$$;
+COMMENT ON FUNCTION @extschema@.api_tokens_doctor()
+IS 'What on this server can leak a secret or is set up badly, one row each, with a remedy';
+
+
 -- Rights ---------------------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.api_tokens_grant(role regrole, level text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'api_tokens_grant_wrapper';
 COMMENT ON FUNCTION @extschema@.api_tokens_grant(regrole, text)
-IS 'Gives a role the functions of a level: validate, manage or admin (all)';
+IS 'Gives a role the functions of a level: validate, manage, vault or admin (all)';
 
 CREATE FUNCTION @extschema@.api_tokens_revoke(role regrole, level text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -331,8 +638,9 @@ COMMENT ON FUNCTION @extschema@.api_tokens_revoke(regrole, text)
 IS 'Takes the functions of a level from a role';
 
 -- Everything but the pure api_token_looks_valid() is closed until it is granted.
-REVOKE EXECUTE ON FUNCTION
+REVOKE EXECUTE ON ROUTINE
     api_tokens.check_encoding(),
+    api_tokens.vault_key_problem(),
     api_tokens.token_status(timestamptz, boolean, boolean, timestamptz, timestamptz, interval, timestamptz),
     api_tokens.live_last_use(uuid, timestamptz),
     api_tokens.checked_namespace(text),
@@ -356,6 +664,27 @@ REVOKE EXECUTE ON FUNCTION
     @extschema@.api_token_cleanup(interval, bigint),
     @extschema@.api_token_events(text, text, integer),
     @extschema@.api_token_stats(),
+    @extschema@.api_vault_store(text, text, text, integer, jsonb, timestamptz),
+    @extschema@.api_vault_get(text, text, integer),
+    @extschema@.api_vault_list(text, boolean),
+    @extschema@.api_vault_versions(text, text),
+    @extschema@.api_vault_rollback(text, text, integer),
+    @extschema@.api_vault_delete(text, text),
+    @extschema@.api_vault_undelete(text, text),
+    @extschema@.api_vault_destroy(text, text, integer),
+    @extschema@.api_vault_shred(text, text),
+    @extschema@.api_vault_store_encrypted(text, text, text, text),
+    @extschema@.api_vault_get_encrypted(text, text),
+    @extschema@.api_vault_encrypt_value(text, text),
+    @extschema@.api_vault_decrypt_value(text, text, text),
+    @extschema@.api_vault_rekey_step(integer, boolean),
+    @extschema@.api_vault_rotate_dek_begin(text),
+    @extschema@.api_vault_rotate_dek_step(text, integer, boolean),
+    @extschema@.api_vault_rekey(integer),
+    @extschema@.api_vault_rotate_dek(text, integer),
+    @extschema@.api_vault_key_status(),
+    @extschema@.api_vault_verify(),
+    @extschema@.api_tokens_doctor(),
     @extschema@.api_tokens_grant(regrole, text),
     @extschema@.api_tokens_revoke(regrole, text)
 FROM PUBLIC;

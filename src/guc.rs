@@ -21,6 +21,10 @@ static TOUCH_MAP_SIZE: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static EVENT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 60 * 60);
 static NOTIFY_CHANNEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"api_tokens"));
+static VAULT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static VAULT_KEY_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static VAULT_MAX_VALUE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
+static VAULT_KEEP_VERSIONS: GucSetting<i32> = GucSetting::<i32>::new(10);
 static ON_REUSE: GucSetting<OnReuse> = GucSetting::<OnReuse>::new(OnReuse::Audit);
 
 pub fn register() {
@@ -72,6 +76,48 @@ pub fn register() {
     );
 }
 
+/// Where the vault's keys are, never the keys. Nobody but the administrator may point it anywhere:
+/// a user who could would have any file read.
+pub fn register_vault() {
+    let places = GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL;
+    GucRegistry::define_string_guc(
+        c"api_tokens.vault_key_file",
+        c"The file that the vault's key-encryption keys are read from.",
+        c"Lines of base64 of 32 bytes and a label; the first seals, the others only open.",
+        &VAULT_KEY_FILE,
+        GucContext::Sighup,
+        places,
+    );
+    GucRegistry::define_string_guc(
+        c"api_tokens.vault_key_command",
+        c"A shell command that prints the vault's key-encryption keys.",
+        c"As the lines of vault_key_file, which wins if both are set. Each session runs it once.",
+        &VAULT_KEY_COMMAND,
+        GucContext::Sighup,
+        places,
+    );
+    GucRegistry::define_int_guc(
+        c"api_tokens.vault_max_value_bytes",
+        c"The longest value that the vault takes.",
+        c"In bytes of UTF-8.",
+        &VAULT_MAX_VALUE_BYTES,
+        1,
+        64 * 1024 * 1024,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"api_tokens.vault_keep_versions",
+        c"How many versions of a value the vault keeps.",
+        c"Storing a value deletes those before.",
+        &VAULT_KEEP_VERSIONS,
+        1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
+}
+
 /// Settings of the shared memory, which only the postmaster can have.
 pub fn register_preloaded() {
     GucRegistry::define_int_guc(
@@ -102,10 +148,31 @@ pub fn event_retention() -> Span {
     Span::from_seconds(EVENT_RETENTION.get())
 }
 
+/// `None` if it is not set.
+pub fn vault_key_file() -> Option<String> {
+    text(&VAULT_KEY_FILE)
+}
+
+/// `None` if it is not set.
+pub fn vault_key_command() -> Option<String> {
+    text(&VAULT_KEY_COMMAND)
+}
+
+fn text(setting: &GucSetting<Option<CString>>) -> Option<String> {
+    setting.get()?.into_string().ok().filter(|text| !text.is_empty())
+}
+
+pub fn vault_max_value_bytes() -> usize {
+    VAULT_MAX_VALUE_BYTES.get().unsigned_abs() as usize
+}
+
+pub fn vault_keep_versions() -> i32 {
+    VAULT_KEEP_VERSIONS.get()
+}
+
 /// `None` if notifications are off.
 pub fn notify_channel() -> Option<String> {
-    let channel = NOTIFY_CHANNEL.get()?.into_string().ok()?;
-    (!channel.is_empty()).then_some(channel)
+    text(&NOTIFY_CHANNEL)
 }
 
 pub fn on_reuse() -> OnReuse {

@@ -13,6 +13,7 @@ compile_error!(
 mod api;
 mod error;
 mod guc;
+mod keyring;
 mod pg;
 mod store;
 mod worker;
@@ -23,6 +24,7 @@ pgrx::pg_module_magic!(name, version);
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {
     guc::register();
+    guc::register_vault();
     if pg::shmem::is_preloading() {
         guc::register_preloaded();
         pg::shmem::install_hooks(guc::touch_map_size());

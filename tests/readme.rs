@@ -24,13 +24,28 @@ const CRON: &str = "CREATE SCHEMA cron;
 
 #[test]
 fn every_sql_block_of_the_readme_runs_in_order() {
+    runs_in_order("README.md");
+}
+
+#[test]
+fn every_sql_block_of_the_docs_runs_in_order() {
+    let docs = std::fs::read_dir(root().join("docs")).expect("docs");
+    for page in docs {
+        let name = page.expect("a page").file_name();
+        runs_in_order(&format!("docs/{}", name.to_str().expect("utf-8")));
+    }
+}
+
+/// Each document in a database of its own, where nothing is installed yet; and the roles it makes
+/// do not stay.
+fn runs_in_order(page: &str) {
     let db = Database::empty();
-    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
-    let blocks = blocks(&readme);
-    assert!(blocks.len() >= 5, "{}", blocks.len());
+    let markdown = std::fs::read_to_string(root().join(page)).expect(page);
+    let blocks = blocks(&markdown);
+    assert!(blocks.len() >= 5, "{page}: {}", blocks.len());
     let mut script = format!("\\set ON_ERROR_STOP on\n{CRON}\n");
     for (line, sql) in blocks {
-        script += &format!("\\echo README.md:{line}\n{sql}\n");
+        script += &format!("\\echo {page}:{line}\n{sql}\n");
     }
     let path = std::env::temp_dir().join(format!("{}.sql", db.name));
     std::fs::write(&path, script).expect("write");

@@ -31,12 +31,37 @@ const CALLS: &[(&str, &str)] = &[
     ("manage", "SELECT api_token_set_enabled(gen_random_uuid(), true)"),
     ("manage", "SELECT api_token_cleanup()"),
     ("manage", "SELECT api_token_stats()"),
+    ("vault", "SELECT api_vault_store('acme', 'k', 'v')"),
+    ("vault", "SELECT api_vault_get('acme', 'k')"),
+    ("vault", "SELECT api_vault_list('acme')"),
+    ("vault", "SELECT api_vault_versions('acme', 'k')"),
+    ("vault", "SELECT api_vault_rollback('acme', 'k', 1)"),
+    ("vault", "SELECT api_vault_delete('acme', 'k')"),
+    ("vault", "SELECT api_vault_undelete('acme', 'k')"),
+    ("vault", "SELECT api_vault_destroy('acme', 'k')"),
+    ("vault", "SELECT api_vault_shred('acme', 'acme')"),
+    ("vault", "SELECT api_vault_store_encrypted('acme', 'k', 'x', 'x')"),
+    ("vault", "SELECT api_vault_get_encrypted('acme', 'k')"),
+    ("vault", "SELECT api_vault_encrypt_value('x', 'y')"),
+    ("vault", "SELECT api_vault_decrypt_value('x', 'y', 'z')"),
+    ("admin", "CALL api_vault_rekey()"),
+    ("admin", "SELECT api_vault_rekey_step()"),
+    ("admin", "CALL api_vault_rotate_dek('acme')"),
+    ("admin", "SELECT api_vault_rotate_dek_begin('acme')"),
+    ("admin", "SELECT api_vault_rotate_dek_step('acme')"),
+    ("admin", "SELECT api_vault_key_status()"),
+    ("admin", "SELECT api_vault_verify()"),
+    ("admin", "SELECT api_tokens_doctor()"),
     ("admin", "SELECT api_tokens_grant('pg_monitor', 'nonsense')"),
     ("admin", "SELECT api_tokens_revoke('pg_monitor', 'nonsense')"),
     ("nobody", "SELECT api_tokens.update_token(gen_random_uuid(), '{}')"),
     ("nobody", "SELECT api_tokens.checked_namespace('x')"),
     ("nobody", "SELECT api_tokens.live_last_use(gen_random_uuid(), now())"),
+    ("nobody", "SELECT api_tokens.vault_key_problem()"),
     ("nobody", "SELECT * FROM api_tokens.tokens"),
+    ("nobody", "SELECT * FROM api_tokens.vault_deks"),
+    ("nobody", "SELECT * FROM api_tokens.vault_secrets"),
+    ("nobody", "SELECT * FROM api_tokens.vault_versions"),
     ("nobody", "SELECT * FROM api_tokens.token_info"),
     ("nobody", "SELECT * FROM api_tokens.events"),
     ("nobody", "INSERT INTO api_tokens.events DEFAULT VALUES"),
@@ -47,7 +72,7 @@ const CALLS: &[(&str, &str)] = &[
 #[test]
 fn each_level_opens_its_functions_and_no_others() {
     let mut db = Database::new();
-    for levels in [&[][..], &["validate"], &["manage"], &["admin"]] {
+    for levels in [&[][..], &["validate"], &["manage"], &["vault"], &["admin"]] {
         let role = db.role(&format!("r{}", levels.join("")), levels);
         let mut sql = db.connect_as(&role);
         for (needed, call) in CALLS {

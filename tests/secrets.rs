@@ -59,3 +59,36 @@ fn neither_heap_nor_wal_nor_log_holds_a_token() {
     let in_folder = |name: &str| found.iter().any(|path| path.to_string_lossy().contains(name));
     assert!(in_folder("/base/") && in_folder("/pg_wal/"), "{found:?}");
 }
+
+#[test]
+fn neither_heap_nor_wal_nor_log_holds_a_value_of_the_vault() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    sql.batch_execute(
+        "LISTEN api_tokens; SET log_statement = 'all'; SET log_parameter_max_length = 0;
+        SET log_min_duration_statement = 0; SET log_error_verbosity = 'verbose'",
+    )
+    .expect("set");
+    // Made here, so that this source does not hold it; long enough to be moved out of the row.
+    let marker = format!("marker-of-{}-", db.name);
+    let value = marker.repeat(400);
+    let store = "SELECT api_vault_store('acme', $1, $2)";
+    run(&mut sql, store, &[&"short", &marker]);
+    run(&mut sql, store, &[&"long", &value]);
+    run(&mut sql, "SELECT api_vault_get('acme', 'long')", &[]);
+    run(&mut sql, "SELECT api_vault_rollback('acme', 'short', 1)", &[]);
+    sql.batch_execute("CALL api_vault_rotate_dek('acme')").expect("rotate");
+    run(&mut sql, "SELECT * FROM api_vault_verify()", &[]);
+    let conflict = "SELECT api_vault_store('acme', 'short', $1, 99)";
+    failure(&mut sql, conflict, &[&marker]);
+    failure(&mut sql, store, &[&"", &marker]);
+    sql.batch_execute("SET api_tokens.vault_max_value_bytes = 4").expect("set");
+    failure(&mut sql, store, &[&"short", &marker]);
+    let wrong = "SELECT api_vault_decrypt_value(encrypted_value, iv, 'wrong') FROM api_vault_encrypt_value('', $1)";
+    failure(&mut sql, wrong, &[&marker]);
+    let events = column(&mut sql, "SELECT e FROM api_token_events() e", &[]).join("\n");
+    assert!(!events.contains(&marker) && !notifications(&mut sql).join("\n").contains(&marker));
+    sql.batch_execute("VACUUM").expect("vacuum");
+    sql.batch_execute("CHECKPOINT").expect("checkpoint");
+    assert_eq!(files_with(marker.as_bytes()), [] as [PathBuf; 0]);
+}

@@ -69,10 +69,11 @@ fn tables_and_sequences_are_dumped_and_hold_nothing_at_first() {
     let missing = "SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'api_tokens'::regnamespace
         AND c.relkind IN ('r', 'S') AND c.oid <> ALL ((SELECT extconfig FROM pg_extension WHERE extname = 'api_tokens')::oid[])";
     assert!(column(&mut sql, missing, &[]).is_empty());
-    let rows = "SELECT (SELECT count(*) FROM api_tokens.tokens) + (SELECT count(*) FROM api_tokens.events)";
+    let rows = "SELECT (SELECT count(*) FROM api_tokens.tokens) + (SELECT count(*) FROM api_tokens.events)
+        + (SELECT count(*) FROM api_tokens.vault_deks) + (SELECT count(*) FROM api_tokens.vault_secrets)
+        + (SELECT count(*) FROM api_tokens.vault_versions)";
     assert_eq!(number(&mut sql, rows, &[]), 0);
-    let triggers =
-        "SELECT count(*) FROM pg_trigger WHERE tgrelid::regclass::text LIKE 'api_tokens.%'";
+    let triggers = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'api_tokens.%'";
     assert_eq!(number(&mut sql, triggers, &[]), 0);
 }
 
@@ -80,22 +81,27 @@ fn tables_and_sequences_are_dumped_and_hold_nothing_at_first() {
 fn column_numbers_are_those_the_library_was_built_with() {
     let db = Database::new();
     let mut sql = db.connect();
-    let source = std::fs::read_to_string(root().join("src/store/columns.rs")).expect("columns.rs");
-    let mut checked = 0;
-    for line in source.lines() {
-        let Some(constant) = line.strip_prefix("pub const ") else {
-            continue;
-        };
-        let Some((name, number)) = constant.trim_end_matches(';').split_once(": i16 = ") else {
-            continue;
-        };
-        let actual =
-            "SELECT attname FROM pg_attribute WHERE attrelid = 'api_tokens.tokens'::regclass
-            AND attnum = $1::text::smallint";
-        assert_eq!(text(&mut sql, actual, &[&number]), name.to_lowercase());
-        checked += 1;
+    for (file, table, count) in [
+        ("columns.rs", "tokens", 15),
+        ("vault/deks.rs", "vault_deks", 3),
+        ("vault/secrets.rs", "vault_secrets", 5),
+        ("vault/versions.rs", "vault_versions", 3),
+    ] {
+        let source = std::fs::read_to_string(root().join("src/store").join(file)).expect(file);
+        let constants = source.lines().filter_map(|line| {
+            let constant = line.trim().strip_prefix("pub const ")?;
+            constant.trim_end_matches(';').split_once(": i16 = ")
+        });
+        let mut checked = 0;
+        for (name, number) in constants {
+            let actual =
+                "SELECT attname FROM pg_attribute WHERE attrelid = ('api_tokens.' || $1)::regclass
+                AND attnum = $2::text::smallint";
+            assert_eq!(text(&mut sql, actual, &[&table, &number]), name.to_lowercase());
+            checked += 1;
+        }
+        assert!(checked >= count, "{file}: {checked}");
     }
-    assert!(checked >= 15, "{checked}");
 }
 
 #[test]

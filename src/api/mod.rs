@@ -11,6 +11,7 @@ mod rights;
 mod stats;
 mod update;
 mod validate;
+mod vault;
 
 /// What every function returns: only this error type carries its SQLSTATE to Postgres.
 type Answer<T> = Result<T, pgrx::pg_sys::panic::ErrorReport>;

@@ -3,6 +3,9 @@
 //! Variants carry the evidence a caller needs (which argument, which bound) and never the value:
 //! an argument may be a secret put in the wrong place.
 
+use crate::vault::keyring::Malformed;
+use crate::vault::seal::OpenError;
+use crate::vault::secret::KeyId;
 use std::borrow::Cow;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -61,8 +64,73 @@ pub enum Error {
     NotUtf8,
     /// It lives in shared memory, which only a preloaded library has.
     NotPreloaded,
+    /// A value is longer than the vault takes; lengths in bytes.
+    ValueTooLong {
+        max: usize,
+        actual: usize,
+    },
+    /// The vault has no key at all.
+    NoKeySource,
+    /// A source of keys that cannot be used.
+    KeySource(SourceError),
+    /// A box was sealed by a KEK that is not loaded.
+    KeyMissing {
+        wanted: KeyId,
+        loaded: Vec<KeyId>,
+    },
+    /// Keys are in use in this database, and none of them is loaded.
+    StrangeRing {
+        in_use: KeyId,
+        loaded: Vec<KeyId>,
+    },
+    /// A sealed box does not open though there is a key for it.
+    Unopened(OpenError),
+    /// Somebody else has stored a value meanwhile; or there is none, which is version 0.
+    VersionChanged {
+        expected: i32,
+        actual: i32,
+    },
+    NoSuchVersion,
+    /// The value was encrypted by a client, and its key is there.
+    ClientEncrypted,
+    /// The value was encrypted here, not by a client.
+    NotClientEncrypted,
+    /// Wrong secret, wrong iv, or a changed value: GCM does not tell which.
+    NotDecrypted,
     /// The row changed after this transaction's snapshot; only a retry can see it.
     Conflict,
+}
+
+/// Why keys cannot be had from where they should be. Names a place, never what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceError {
+    /// The setting, and the system's reason.
+    Unreadable {
+        setting: &'static str,
+        reason: String,
+    },
+    /// Others than the server could read the file.
+    Exposed {
+        setting: &'static str,
+    },
+    Malformed {
+        setting: &'static str,
+        problem: Malformed,
+    },
+}
+
+impl SourceError {
+    fn setting(&self) -> &'static str {
+        match self {
+            Self::Unreadable { setting, .. }
+            | Self::Exposed { setting }
+            | Self::Malformed { setting, .. } => setting,
+        }
+    }
+}
+
+fn list(ids: &[KeyId]) -> String {
+    ids.iter().map(KeyId::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The closed set of codes this extension raises (README, "Errors").
@@ -76,18 +144,24 @@ pub enum SqlState {
     ObjectNotInPrerequisiteState,
     NoDataFound,
     SerializationFailure,
+    DataCorrupted,
 }
 
 impl Error {
     pub fn sqlstate(&self) -> SqlState {
         match self {
             Self::Missing { .. } => SqlState::NullValueNotAllowed,
-            Self::TooMany { .. } => SqlState::ProgramLimitExceeded,
+            Self::TooMany { .. } | Self::ValueTooLong { .. } => SqlState::ProgramLimitExceeded,
             Self::Unsupported { .. } | Self::NotUtf8 => SqlState::FeatureNotSupported,
-            Self::NotPreloaded => SqlState::ObjectNotInPrerequisiteState,
-            Self::UnknownToken => SqlState::NoDataFound,
+            Self::NotPreloaded
+            | Self::NoKeySource
+            | Self::KeySource(_)
+            | Self::KeyMissing { .. }
+            | Self::StrangeRing { .. } => SqlState::ObjectNotInPrerequisiteState,
+            Self::UnknownToken | Self::NoSuchVersion => SqlState::NoDataFound,
             Self::DuplicateToken => SqlState::UniqueViolation,
-            Self::Conflict => SqlState::SerializationFailure,
+            Self::Conflict | Self::VersionChanged { .. } => SqlState::SerializationFailure,
+            Self::Unopened(_) => SqlState::DataCorrupted,
             Self::Length { .. }
             | Self::Malformed { .. }
             | Self::NotInFuture { .. }
@@ -97,6 +171,9 @@ impl Error {
             | Self::UnknownKey { .. }
             | Self::HardEndFixed
             | Self::RevealingPrefix
+            | Self::ClientEncrypted
+            | Self::NotClientEncrypted
+            | Self::NotDecrypted
             | Self::UnknownLevel => SqlState::InvalidParameterValue,
         }
     }
@@ -138,7 +215,29 @@ impl Error {
             Self::UnknownLevel => "argument \"level\" is not a level of rights".into(),
             Self::NotUtf8 => "api_tokens needs a database with the encoding UTF8".into(),
             Self::NotPreloaded => "api_tokens is not preloaded".into(),
-            Self::Conflict => "could not serialize access to the token".into(),
+            Self::ValueTooLong { max, .. } => {
+                format!("argument \"value\" is longer than {max} bytes").into()
+            }
+            Self::NoKeySource => "the vault has no key".into(),
+            Self::KeySource(source) => {
+                format!("the vault cannot use the keys of {}", source.setting()).into()
+            }
+            Self::KeyMissing { .. } => "the key that sealed this is not loaded".into(),
+            Self::StrangeRing { .. } => {
+                "none of the loaded keys is one that the vault was sealed with".into()
+            }
+            Self::Unopened(OpenError::WrongContext) => {
+                "a sealed value lies in a place it was not sealed for".into()
+            }
+            Self::Unopened(_) => "a sealed value is damaged".into(),
+            Self::VersionChanged { expected, .. } => {
+                format!("the current version is not {expected}").into()
+            }
+            Self::NoSuchVersion => "there is no such version".into(),
+            Self::ClientEncrypted => "the value was encrypted by a client".into(),
+            Self::NotClientEncrypted => "the value was not encrypted by a client".into(),
+            Self::NotDecrypted => "the value does not decrypt with this secret".into(),
+            Self::Conflict => "could not serialize access to the row".into(),
         }
     }
 
@@ -149,6 +248,30 @@ impl Error {
             Self::UnknownKey { key: Some(key) } => Some(format!("The key is \"{key}\".").into()),
             Self::Conflict => {
                 Some("It was changed by a transaction that committed after this one began.".into())
+            }
+            Self::ValueTooLong { actual, .. } => Some(format!("It has {actual} bytes.").into()),
+            Self::KeySource(SourceError::Unreadable { reason, .. }) => Some(reason.clone().into()),
+            Self::KeySource(SourceError::Exposed { .. }) => {
+                Some("Others than the server's user may read the file, or it is not theirs.".into())
+            }
+            Self::KeySource(SourceError::Malformed { problem, .. }) => {
+                Some(problem.to_string().into())
+            }
+            Self::KeyMissing { wanted, loaded } => {
+                Some(format!("Wanted: {wanted}. Loaded: {}.", list(loaded)).into())
+            }
+            Self::StrangeRing { in_use, loaded } => {
+                Some(format!("In use: {in_use}. Loaded: {}.", list(loaded)).into())
+            }
+            Self::Unopened(OpenError::KeyMissing(id)) => {
+                Some(format!("Its data key {id} is not there.").into())
+            }
+            Self::Unopened(OpenError::WrongContext) => Some(
+                "It was moved or renamed, or its data key was exchanged, or its head is damaged."
+                    .into(),
+            ),
+            Self::VersionChanged { actual, .. } => {
+                Some(format!("It is {actual} (0 is none).").into())
             }
             Self::DuplicateToken => Some("A token with the same hash exists.".into()),
             _ => None,
@@ -162,16 +285,36 @@ impl Error {
                 Some(format!("Known keys: {}.", crate::change::KEYS.join(", ")).into())
             }
             Self::Unsupported { .. } => {
-                Some("Quotas, rate limits and the vault come in a later version.".into())
+                Some("Quotas and rate limits come in a later version.".into())
             }
             Self::HardEndFixed => Some("Create a new token.".into()),
             Self::RevealingPrefix => {
                 Some("Give a shortened display text, and the SHA-256 of the whole token.".into())
             }
-            Self::UnknownLevel => Some("Use validate, manage or admin.".into()),
+            Self::UnknownLevel => Some("Use validate, manage, vault or admin.".into()),
             Self::NotPreloaded => {
                 Some("Add api_tokens to shared_preload_libraries and restart the server.".into())
             }
+            Self::NoKeySource => Some(
+                "Set api_tokens.vault_key_file or api_tokens.vault_key_command, or start the \
+                server with API_TOKENS_ENCRYPTION_KEY."
+                    .into(),
+            ),
+            Self::KeySource(SourceError::Exposed { .. }) => Some(
+                "The file must belong to the server's user with mode 0600 or less, or to root \
+                with 0640 or less."
+                    .into(),
+            ),
+            Self::KeySource(SourceError::Malformed { .. }) => {
+                Some("One key per line: base64 of 32 bytes, then perhaps a label.".into())
+            }
+            Self::KeyMissing { .. } | Self::StrangeRing { .. } => {
+                Some("Add the key to the key ring and reload the configuration.".into())
+            }
+            Self::Unopened(_) => Some("Restore it from a backup.".into()),
+            Self::VersionChanged { .. } => Some("Read the value again, and retry.".into()),
+            Self::ClientEncrypted => Some("Use api_vault_get_encrypted().".into()),
+            Self::NotClientEncrypted => Some("Use api_vault_get().".into()),
             Self::Conflict => Some("Retry the transaction.".into()),
             _ => None,
         }

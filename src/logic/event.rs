@@ -16,10 +16,14 @@ pub enum Method {
     Disable,
     Cleanup,
     Import,
+    VaultStore,
+    VaultDelete,
+    VaultRekey,
+    VaultShred,
 }
 
 impl Method {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Create,
         Self::Refresh,
         Self::ReuseDetected,
@@ -31,6 +35,10 @@ impl Method {
         Self::Disable,
         Self::Cleanup,
         Self::Import,
+        Self::VaultStore,
+        Self::VaultDelete,
+        Self::VaultRekey,
+        Self::VaultShred,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -46,6 +54,10 @@ impl Method {
             Self::Disable => "disable",
             Self::Cleanup => "cleanup",
             Self::Import => "import",
+            Self::VaultStore => "vault_store",
+            Self::VaultDelete => "vault_delete",
+            Self::VaultRekey => "vault_rekey",
+            Self::VaultShred => "vault_shred",
         }
     }
 
@@ -61,7 +73,14 @@ impl Method {
             | Self::InvalidateAll
             | Self::Update
             | Self::Disable => true,
-            Self::Create | Self::Enable | Self::Cleanup | Self::Import => false,
+            Self::Create
+            | Self::Enable
+            | Self::Cleanup
+            | Self::Import
+            | Self::VaultStore
+            | Self::VaultDelete
+            | Self::VaultRekey
+            | Self::VaultShred => false,
         }
     }
 

@@ -29,6 +29,19 @@ pub fn namespace(namespace: Option<&str>) -> Result<&str> {
     Ok(namespace)
 }
 
+pub fn key_name(key_name: Option<&str>) -> Result<&str> {
+    let key_name = required("key_name", key_name)?;
+    within("key_name", key_name, 1, MAX_NAME_BYTES)?;
+    Ok(key_name)
+}
+
+/// A plaintext for the vault.
+pub fn value(value: Option<&str>, max: usize) -> Result<&str> {
+    let value = required("value", value)?;
+    let actual = value.len();
+    if actual > max { Err(Error::ValueTooLong { max, actual }) } else { Ok(value) }
+}
+
 pub fn name(name: Option<&str>) -> Result<Option<&str>> {
     if let Some(name) = name {
         within("name", name, 0, MAX_NAME_BYTES)?;

@@ -22,6 +22,7 @@ pub mod spin;
 pub mod time;
 pub mod token;
 pub mod touch_map;
+pub mod vault;
 pub mod verdict;
 
 pub use error::{Error, Result};

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 pub enum Level {
     Validate,
     Manage,
+    Vault,
     Admin,
 }
 
@@ -34,14 +35,41 @@ const MANAGE: &[&str] = &[
     "api_token_stats",
 ];
 
-const ADMIN_ONLY: &[&str] = &["api_tokens_grant", "api_tokens_revoke"];
+const VAULT: &[&str] = &[
+    "api_vault_store",
+    "api_vault_get",
+    "api_vault_list",
+    "api_vault_versions",
+    "api_vault_rollback",
+    "api_vault_delete",
+    "api_vault_undelete",
+    "api_vault_destroy",
+    "api_vault_shred",
+    "api_vault_store_encrypted",
+    "api_vault_get_encrypted",
+    "api_vault_encrypt_value",
+    "api_vault_decrypt_value",
+];
+
+const ADMIN_ONLY: &[&str] = &[
+    "api_vault_rekey",
+    "api_vault_rekey_step",
+    "api_vault_rotate_dek",
+    "api_vault_rotate_dek_begin",
+    "api_vault_rotate_dek_step",
+    "api_vault_key_status",
+    "api_vault_verify",
+    "api_tokens_doctor",
+    "api_tokens_grant",
+    "api_tokens_revoke",
+];
 
 impl Level {
     pub fn parse(name: &str) -> Result<Self> {
         match name {
             "validate" => Ok(Self::Validate),
             "manage" => Ok(Self::Manage),
-            "vault" => Err(Error::Unsupported { argument: "level" }),
+            "vault" => Ok(Self::Vault),
             "admin" => Ok(Self::Admin),
             _ => Err(Error::UnknownLevel),
         }
@@ -52,7 +80,8 @@ impl Level {
         match self {
             Self::Validate => VALIDATE.to_vec(),
             Self::Manage => MANAGE.to_vec(),
-            Self::Admin => [VALIDATE, MANAGE, ADMIN_ONLY].concat(),
+            Self::Vault => VAULT.to_vec(),
+            Self::Admin => [VALIDATE, MANAGE, VAULT, ADMIN_ONLY].concat(),
         }
     }
 }

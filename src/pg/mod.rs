@@ -9,6 +9,7 @@ pub mod clock;
 pub mod compat;
 pub mod datum;
 pub mod input;
+pub mod key_source;
 pub mod latest;
 pub mod raise;
 pub mod random;

@@ -145,3 +145,22 @@ unsafe impl SqlTranslatable for RecordSet {
     const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
         Ok(ReturnsRef::One(SqlMappingRef::literal("SETOF record")));
 }
+
+/// A text made of bytes that are wiped where they came from.
+pub struct Text(Datum);
+
+impl Text {
+    pub fn copy(text: &str) -> Self {
+        Self(text.into_datum().expect("a text is not NULL"))
+    }
+}
+
+// SAFETY: the datum is a text in the caller's memory context.
+unsafe impl BoxRet for Text {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        // SAFETY: a non-null datum of the type that is declared.
+        unsafe { fcinfo.return_raw_datum(self.0) }
+    }
+}
+
+pgrx::impl_sql_translatable!(Text, "text");

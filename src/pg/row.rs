@@ -52,6 +52,13 @@ impl Row<'_> {
         self.datum(column).map(|datum| unsafe { datum::text(datum) })
     }
 
+    /// The bytes of a bytea column, fetched if they lie elsewhere.
+    pub fn bytes(&self, column: i16) -> Option<&[u8]> {
+        // SAFETY: callers name a bytea column; the tuple is pinned while `self` lives, and a copy
+        // lives in the current memory context.
+        self.datum(column).map(|datum| unsafe { datum::bytes(datum) })
+    }
+
     pub fn texts(&self, column: i16) -> Vec<&str> {
         let Some(array) = self.datum(column) else {
             return Vec::new();

@@ -8,12 +8,13 @@
 use super::raise::{self, Layout, Outcome, Place, Raise};
 use super::row::Row;
 use super::{compat, raw};
+use pgrx::datum::IntoDatum;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guard;
 use pgrx::pg_sys::{self, Datum};
 use std::cell::Cell;
 use std::ffi::CStr;
 
-/// A unique index over one column; keep it in a `thread_local`. It is known by name: names survive
+/// A unique index over one to three columns; keep it in a `thread_local`. It is known by name: names survive
 /// DROP and CREATE EXTENSION, oids do not. The oids are looked up again whenever any relation of
 /// the catalog changed.
 pub struct UniqueIndex {
@@ -37,6 +38,17 @@ thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(0) };
 }
 
+/// Changes whenever Postgres tells this backend that a relation changed.
+pub fn catalog_generation() -> u64 {
+    GENERATION.get()
+}
+
+/// Has all backends drop what they keep because of the catalog, when this transaction commits.
+pub fn tell_all_that_changed(table: pg_sys::Oid) {
+    // SAFETY: queues a message; an unknown table is an ERROR.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
+}
+
 /// Has Postgres tell us. Call it once, from `_PG_init`.
 pub fn watch_catalog() {
     // SAFETY: registers a callback of the right type, which touches a thread-local only.
@@ -48,11 +60,16 @@ unsafe extern "C-unwind" fn relation_changed(_argument: Datum, _relation: pg_sys
     GENERATION.set(GENERATION.get().wrapping_add(1));
 }
 
-/// The value looked for, of the indexed column's type.
+/// The value looked for in one column, of the column's type.
 pub enum Key<'a> {
     Bytea32(&'a [u8; 32]),
     Uuid(&'a [u8; 16]),
+    /// In a column with collation "C".
+    Text(&'a str),
+    Integer(i32),
 }
+
+const MAX_KEYS: usize = 3;
 
 /// What to do with the row that is found.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,11 +107,12 @@ impl UniqueIndex {
         found
     }
 
-    /// Gives `read` the row with this key, or `None`, and closes everything behind it.
-    pub fn find<R>(&self, key: Key, lock: Lock, read: impl FnOnce(Option<Row>) -> R) -> R {
-        let scan = Scan::begin(self);
+    /// Gives `read` the row with these values in the indexed columns, or `None`, and closes
+    /// everything behind it.
+    pub fn find<R>(&self, keys: &[Key], lock: Lock, read: impl FnOnce(Option<Row>) -> R) -> R {
+        let scan = Scan::begin(self, keys.len());
         let found =
-            scan.seek(&key, self.columns) && (lock == Lock::None || scan.lock(self.columns));
+            scan.seek(keys, self.columns) && (lock == Lock::None || scan.lock(self.columns));
         read(found.then(|| scan.row()))
     }
 
@@ -109,9 +127,9 @@ impl UniqueIndex {
         let mut keys = keys.peekable();
         while keys.peek().is_some() {
             pgrx::check_for_interrupts!();
-            let scan = Scan::begin(self);
+            let scan = Scan::begin(self, 1);
             for key in keys.by_ref().take(KEYS_PER_SNAPSHOT) {
-                let found = key.is_some_and(|key| scan.seek(&key, self.columns));
+                let found = key.is_some_and(|key| scan.seek(&[key], self.columns));
                 read(found.then(|| scan.row()));
             }
         }
@@ -120,12 +138,12 @@ impl UniqueIndex {
     /// Raises two columns of the rows with these keys in place; see `raise`. The index is one over
     /// the key of the layout.
     pub fn raise(&self, layout: &Layout, raises: &[Raise]) -> Vec<Outcome> {
-        let scan = Scan::begin(self);
+        let scan = Scan::begin(self, 1);
         let mut outcomes = vec![Outcome::Gone; raises.len()];
         let mut places = Vec::with_capacity(raises.len());
         for (at, raise) in raises.iter().enumerate() {
             pgrx::check_for_interrupts!();
-            if scan.seek(&Key::Uuid(&raise.key), 1) {
+            if scan.seek(&[Key::Uuid(&raise.key)], 1) {
                 outcomes[at] = Outcome::Held;
                 places.push((scan.place(), at));
             }
@@ -160,7 +178,7 @@ struct Scan {
 }
 
 impl Scan {
-    fn begin(of: &UniqueIndex) -> Self {
+    fn begin(of: &UniqueIndex, keys: usize) -> Self {
         // SAFETY: takes note of what other sessions have changed.
         unsafe { pg_sys::AcceptInvalidationMessages() };
         loop {
@@ -179,7 +197,7 @@ impl Scan {
                     let index = raw::index_open(oids.index, LOCK);
                     let snapshot = raw::RegisterSnapshot(raw::GetLatestSnapshot());
                     let slot = raw::table_slot_create(table, std::ptr::null_mut());
-                    let scan = compat::index_beginscan(table, index, snapshot, 1);
+                    let scan = compat::index_beginscan(table, index, snapshot, keys as i32);
                     Some(Self { table, index, snapshot, slot, scan })
                 })
             };
@@ -189,23 +207,34 @@ impl Scan {
         }
     }
 
-    /// Brings the row with this key into the slot; `false` if there is none.
-    fn seek(&self, key: &Key, columns: i32) -> bool {
+    /// Brings the row with these keys, as many as the scan began with, into the slot; `false` if
+    /// there is none.
+    fn seek(&self, keys: &[Key], columns: i32) -> bool {
         let mut bytea = Bytea32([0; 36]);
-        let (argument, equals) = match key {
-            Key::Bytea32(bytes) => (bytea.hold(bytes), pg_sys::F_BYTEAEQ),
-            Key::Uuid(bytes) => (Datum::from(bytes.as_ptr()), pg_sys::F_UUID_EQ),
-        };
+        let mut wanted = [(Datum::null(), 0); MAX_KEYS];
+        for (place, key) in wanted.iter_mut().zip(keys) {
+            *place = match key {
+                Key::Bytea32(bytes) => (bytea.hold(bytes), pg_sys::F_BYTEAEQ),
+                Key::Uuid(bytes) => (Datum::from(bytes.as_ptr()), pg_sys::F_UUID_EQ),
+                Key::Text(text) => (text.into_datum().expect("a text"), pg_sys::F_TEXTEQ),
+                Key::Integer(number) => (Datum::from(*number), pg_sys::F_INT4EQ),
+            };
+        }
         let (scan, slot) = (self.scan, self.slot);
-        // SAFETY: the scan and its slot are open. The scan copies the key; what its argument
-        // points to lives in this frame until the one match of a unique index is fetched. The row
-        // is deformed as far as readers ask.
+        // SAFETY: the scan and its slot are open. The scan copies the keys; what their arguments
+        // point to lives in this frame, or in the current memory context, until the one match of a
+        // unique index is fetched. The row is deformed as far as readers ask.
         unsafe {
-            let mut key = pg_sys::ScanKeyData::default();
+            let mut entries = [pg_sys::ScanKeyData::default(); MAX_KEYS];
+            let wanted = &wanted[..keys.len()];
             guard(|| {
                 let equal = pg_sys::BTEqualStrategyNumber as u16;
-                raw::ScanKeyInit(&mut key, 1, equal, equals.into(), argument);
-                raw::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
+                for (at, (argument, equals)) in wanted.iter().enumerate() {
+                    let entry = &mut entries[at];
+                    raw::ScanKeyInit(entry, at as i16 + 1, equal, (*equals).into(), *argument);
+                }
+                let count = wanted.len() as i32;
+                raw::index_rescan(scan, entries.as_mut_ptr(), count, std::ptr::null_mut(), 0);
                 let forward = pg_sys::ScanDirection::ForwardScanDirection;
                 let found = raw::index_getnext_slot(scan, forward, slot);
                 if found {

@@ -12,3 +12,4 @@ pub mod token;
 pub mod tokens;
 pub mod update;
 pub mod uses;
+pub mod vault;

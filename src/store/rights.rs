@@ -29,8 +29,8 @@ const COMPOSE: &str = concat!(
 
 pub fn change(change: Change, role: RegRole, functions: Vec<&str>) -> Result<()> {
     let template = match change {
-        Change::Grant => "GRANT EXECUTE ON FUNCTION %s TO %I",
-        Change::Revoke => "REVOKE EXECUTE ON FUNCTION %s FROM %I",
+        Change::Grant => "GRANT EXECUTE ON ROUTINE %s TO %I",
+        Change::Revoke => "REVOKE EXECUTE ON ROUTINE %s FROM %I",
     };
     let arguments = [role.oid().into(), functions.into(), template.into()];
     let statement: Option<String> = Spi::connect(|client| {

@@ -36,9 +36,9 @@ impl Handle {
         let read = |row: Option<Row>| read(row.map(StoredToken::new));
         match self {
             Self::Digest(digest) => {
-                BY_HASH.with(|index| index.find(Key::Bytea32(&digest.0), lock, read))
+                BY_HASH.with(|index| index.find(&[Key::Bytea32(&digest.0)], lock, read))
             }
-            Self::Id(id) => BY_ID.with(|index| index.find(Key::Uuid(id.as_bytes()), lock, read)),
+            Self::Id(id) => BY_ID.with(|index| index.find(&[Key::Uuid(id.as_bytes())], lock, read)),
         }
     }
 

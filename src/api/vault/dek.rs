@@ -1,0 +1,120 @@
+//! Data keys in the clear: made, unwrapped, and kept by this backend for the next call.
+
+use crate::error::Result;
+use crate::keyring::{self, Loaded};
+use crate::pg::{clock, random, scan};
+use crate::store::vault::deks::{self, WrappedDek};
+use api_tokens_logic::vault::keyring::Ring;
+use api_tokens_logic::vault::seal::{self, Context, OpenError};
+use api_tokens_logic::vault::secret::{Key, KeyId, Plaintext};
+use api_tokens_logic::{Error, id};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A data key, ready for use.
+pub(super) struct Dek {
+    pub id: KeyId,
+    pub key: Rc<Key>,
+}
+
+impl Dek {
+    pub fn seal(&self, context: &Context, plaintext: &[u8]) -> Vec<u8> {
+        seal::seal(&self.key, &self.id, context, &random::bytes(), plaintext)
+    }
+}
+
+/// Keys unwrapped by one ring while nothing in the catalog changed: destroying a key changes it.
+#[derive(Default)]
+struct Kept {
+    ring: u64,
+    catalog: u64,
+    keys: HashMap<KeyId, Rc<Key>>,
+}
+
+/// Namespaces a backend works with at a time, roughly; 80 bytes each.
+const MAX_KEPT: usize = 4096;
+
+thread_local! {
+    static KEPT: RefCell<Kept> = RefCell::default();
+}
+
+/// Gives what is kept, after dropping what may have changed.
+fn with_kept<R>(loaded: &Loaded, use_it: impl FnOnce(&mut HashMap<KeyId, Rc<Key>>) -> R) -> R {
+    KEPT.with_borrow_mut(|kept| {
+        let now = (loaded.generation, scan::catalog_generation());
+        if (kept.ring, kept.catalog) != now || kept.keys.len() >= MAX_KEPT {
+            kept.keys.clear();
+            (kept.ring, kept.catalog) = now;
+        }
+        use_it(&mut kept.keys)
+    })
+}
+
+/// The key in a wrapped data key.
+pub(super) fn unwrap(ring: &Ring, wrapped: &WrappedDek) -> Result<Key> {
+    let kek_id = seal::key_id(&wrapped.wrapped).map_err(Error::Unopened)?;
+    let kek = ring
+        .find(&kek_id)
+        .ok_or_else(|| Error::KeyMissing { wanted: kek_id, loaded: ring.ids() })?;
+    let context = Context::Dek { dek_id: &wrapped.dek_id, namespace: &wrapped.namespace };
+    let key = seal::open(&kek.key, &context, &wrapped.wrapped).map_err(Error::Unopened)?;
+    Ok(Key::from_slice(&key).ok_or(Error::Unopened(OpenError::Malformed))?)
+}
+
+/// A data key sealed by the primary KEK.
+pub(super) fn wrap(ring: &Ring, dek_id: KeyId, namespace: &str, key: &Key) -> WrappedDek {
+    let kek = ring.primary();
+    let context = Context::Dek { dek_id: &dek_id, namespace };
+    let wrapped = seal::seal(&kek.key, &kek.id, &context, &random::bytes(), key.as_bytes());
+    WrappedDek { dek_id, namespace: namespace.to_owned(), kek_id: kek.id, wrapped }
+}
+
+/// A value, opened by the data key its box names.
+pub(super) fn open(context: &Context, sealed: &[u8]) -> Result<Plaintext> {
+    let loaded = keyring::loaded()?;
+    let dek_id = seal::key_id(sealed).map_err(Error::Unopened)?;
+    let key = match with_kept(&loaded, |keys| keys.get(&dek_id).cloned()) {
+        Some(key) => key,
+        None => {
+            let missing = || Error::Unopened(OpenError::KeyMissing(dek_id));
+            let wrapped = deks::find(&dek_id).ok_or_else(missing)?;
+            keep(&loaded, &wrapped)?
+        }
+    };
+    Ok(seal::open(&key, context, sealed).map_err(Error::Unopened)?)
+}
+
+fn keep(loaded: &Loaded, wrapped: &WrappedDek) -> Result<Rc<Key>> {
+    let key = Rc::new(unwrap(&loaded.ring, wrapped)?);
+    with_kept(loaded, |keys| keys.insert(wrapped.dek_id, key.clone()));
+    Ok(key)
+}
+
+/// The data key that seals for a namespace, made if there is none, and held until the transaction
+/// ends. A key that only others' rings could open is not made beside theirs.
+pub(super) fn sealing(namespace: &str) -> Result<Dek> {
+    let loaded = keyring::loaded()?;
+    if let Some(wrapped) = deks::hold_active(namespace)? {
+        let kept = with_kept(&loaded, |keys| keys.get(&wrapped.dek_id).cloned());
+        let key = kept.map_or_else(|| keep(&loaded, &wrapped), Ok)?;
+        return Ok(Dek { id: wrapped.dek_id, key });
+    }
+    create(&loaded.ring, namespace)
+}
+
+/// Makes the data key of a namespace that has none that seals.
+pub(super) fn create(ring: &Ring, namespace: &str) -> Result<Dek> {
+    if let Some(in_use) = deks::in_use_besides(&ring.ids())? {
+        return Err(Error::StrangeRing { in_use, loaded: ring.ids() }.into());
+    }
+    let now = clock::now();
+    let key = Key::filled(random::fill);
+    let dek_id = KeyId(*id::new_id(now, random::bytes()).as_bytes());
+    if deks::insert(&wrap(ring, dek_id, namespace, &key), now)? {
+        return Ok(Dek { id: dek_id, key: Rc::new(key) });
+    }
+    // Somebody else has made it in this moment. A snapshot from before cannot see it.
+    let theirs = deks::hold_active(namespace)?.ok_or(Error::Conflict)?;
+    Ok(Dek { id: theirs.dek_id, key: Rc::new(unwrap(ring, &theirs)?) })
+}
