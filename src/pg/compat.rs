@@ -57,3 +57,23 @@ pub unsafe fn insertion_timeline() -> pg_sys::TimeLineID {
         pg_sys::GetWALInsertionTimeLine()
     }
 }
+
+/// Are changes of this table logged? One that was made, or emptied, by this transaction is not with
+/// `wal_level = minimal`; nor is an unlogged one.
+///
+/// # Safety
+/// `table` must be open.
+pub unsafe fn needs_wal(table: pg_sys::Relation) -> bool {
+    // SAFETY: as promised by the caller; a variable of this process.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let emptied = (*table).rd_firstRelfilenodeSubid;
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let emptied = (*table).rd_firstRelfilelocatorSubid;
+        let is_new = [(*table).rd_createSubid, emptied] != [0; 2];
+        let is_permanent =
+            (*(*table).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
+        let keeps_all = pg_sys::wal_level >= pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32;
+        is_permanent && (keeps_all || !is_new)
+    }
+}

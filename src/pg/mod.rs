@@ -11,6 +11,7 @@ pub mod datum;
 pub mod input;
 pub mod key_source;
 pub mod latest;
+mod overwrite;
 pub mod raise;
 pub mod random;
 mod raw;

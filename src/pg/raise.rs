@@ -5,6 +5,7 @@
 //! that our functions make lock the row before they read it, so none of them writes back values
 //! from before a raise; a bare UPDATE by a superuser can, if it falls into the same microseconds.
 
+use super::overwrite::{self, Changes};
 use super::transaction;
 use api_tokens_logic::time::Timestamp;
 use pgrx::pg_sys;
@@ -14,8 +15,8 @@ use pgrx::pg_sys;
 #[derive(Clone, Copy)]
 pub struct Layout {
     pub key: usize,
-    pub timestamp: usize,
-    pub counter: usize,
+    /// The timestamp, and right behind it the counter.
+    pub pair: usize,
 }
 
 /// How one row is raised.
@@ -58,26 +59,20 @@ pub(super) unsafe fn at_places(
         pgrx::check_for_interrupts!();
         let ((block, _), _) = page[0];
         // SAFETY: as promised by the caller. The buffer is pinned by ReadBuffer and locked before
-        // its page is looked at; both end with UnlockReleaseBuffer. The image is a copy of the
-        // whole page, so a row lies at the same distance in it.
+        // its page is looked at; both end with UnlockReleaseBuffer.
         unsafe {
             let buffer = pg_sys::ReadBuffer(table, block);
             pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
-            let now = pg_sys::BufferGetPage(buffer).cast::<u8>();
-            let change = pg_sys::GenericXLogStart(table);
-            let image = pg_sys::GenericXLogRegisterBuffer(change, buffer, 0).cast::<u8>();
-            let mut is_changed = false;
+            let bytes = pg_sys::BufferGetPage(buffer).cast::<u8>();
+            let mut changes = Changes::default();
             for ((_, number), at) in page {
-                if let Some(data) = settled_tuple(now, *number, &raises[*at].key, layout) {
-                    raise(image.add(data), layout, &raises[*at]);
+                if let Some(data) = settled_tuple(bytes, *number, &raises[*at].key, layout) {
+                    add(&mut changes, bytes, data, layout, &raises[*at]);
                     outcomes[*at] = Outcome::Raised;
-                    is_changed = true;
                 }
             }
-            if is_changed {
-                logged = pg_sys::GenericXLogFinish(change);
-            } else {
-                pg_sys::GenericXLogAbort(change);
+            if !changes.is_empty() {
+                logged = overwrite::overwrite(table, buffer, &changes);
             }
             pg_sys::UnlockReleaseBuffer(buffer);
         }
@@ -87,15 +82,13 @@ pub(super) unsafe fn at_places(
 }
 
 /// # Safety
-/// `data` must point to the data of a tuple with this layout.
-unsafe fn raise(data: *mut u8, layout: &Layout, raise: &Raise) {
-    // SAFETY: both columns are 8 bytes, aligned to 8 in a tuple's data, which is itself aligned.
-    unsafe {
-        let timestamp = data.add(layout.timestamp).cast::<i64>();
-        timestamp.write(timestamp.read().max(raise.timestamp.0));
-        let counter = data.add(layout.counter).cast::<i64>();
-        counter.write(counter.read().saturating_add(raise.counter));
-    }
+/// `data` must be how far into the locked `page` the data of a tuple with this layout lies.
+unsafe fn add(changes: &mut Changes, page: *mut u8, data: usize, layout: &Layout, raise: &Raise) {
+    let place = data + layout.pair;
+    // SAFETY: the two columns are 8 bytes each and aligned to 8 in a tuple's data, itself aligned.
+    let [last, count] = unsafe { page.add(place).cast::<[i64; 2]>().read() };
+    let raised = [last.max(raise.timestamp.0), count.saturating_add(raise.counter)];
+    changes.add(place, [last, count].map(i64::cast_unsigned), raised.map(i64::cast_unsigned));
 }
 
 /// How far into the page the data of row `number` lies, if that is the row with this key and no

@@ -7,11 +7,11 @@
 //! guarded closure that has a destructor.
 
 use pgrx::pg_sys::{
-    AttrNumber, Datum, HeapTuple, HeapTupleHeader, IndexScanDesc, LOCKMODE, List, Oid,
+    AttrNumber, Buffer, Datum, HeapTuple, HeapTupleHeader, IndexScanDesc, LOCKMODE, List, Oid,
     RegProcedure, Relation, ScanDirection, ScanKey, Snapshot, StrategyNumber, TimestampTz,
-    TupleDesc, TupleTableSlot,
+    TupleDesc, TupleTableSlot, XLogRecPtr,
 };
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 
 unsafe extern "C-unwind" {
     pub fn table_open(relation: Oid, lock: LOCKMODE) -> Relation;
@@ -36,7 +36,7 @@ unsafe extern "C-unwind" {
         table: Relation,
         index: Relation,
         snapshot: Snapshot,
-        instrumentation: *mut std::ffi::c_void,
+        instrumentation: *mut c_void,
         keys: c_int,
         order_bys: c_int,
     ) -> IndexScanDesc;
@@ -56,6 +56,11 @@ unsafe extern "C-unwind" {
     pub fn slot_getsomeattrs_int(slot: *mut TupleTableSlot, last: c_int);
     pub fn heap_form_tuple(row_type: TupleDesc, values: *mut Datum, nulls: *mut bool) -> HeapTuple;
     pub fn HeapTupleHeaderGetDatum(tuple: HeapTupleHeader) -> Datum;
+    pub fn MarkBufferDirty(buffer: Buffer);
+    pub fn XLogBeginInsert();
+    pub fn XLogRegisterBuffer(block: u8, buffer: Buffer, flags: u8);
+    pub fn XLogRegisterBufData(block: u8, data: *const c_void, length: u32);
+    pub fn XLogInsert(manager: u8, info: u8) -> XLogRecPtr;
     /// Reads the clock and cannot raise, so it needs no guard.
     pub safe fn GetCurrentTimestamp() -> TimestampTz;
     pub fn ScanKeyInit(

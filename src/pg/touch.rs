@@ -12,6 +12,7 @@
 //! logical replication does not carry it; and while a transaction under way has the row locked or
 //! changed, the use is not recorded (see `raise`).
 
+use super::overwrite::{self, Changes};
 use super::{raise, transaction};
 use api_tokens_logic::time::Timestamp;
 use pgrx::pg_sys;
@@ -59,9 +60,8 @@ pub(super) unsafe fn write(
         return Touched::No;
     }
     // SAFETY: the slot pins the buffer, and while there is a pin no tuple on the page is moved, so
-    // the distances stay true under the lock. The image is a copy of the whole page, and the value
-    // lies inside the tuple, aligned to 8 bytes as its column is. The lock is held until the
-    // changed image is logged and in place.
+    // the distances stay true under the lock. The value lies inside the tuple, aligned to 8 bytes as
+    // its column is. The lock is held until the change is in place and logged.
     unsafe {
         let deformed = *(*slot).tts_values.add(column.number as usize - 1);
         let slot = slot.cast::<pg_sys::BufferHeapTupleTableSlot>();
@@ -78,10 +78,10 @@ pub(super) unsafe fn write(
         let touched = if page.add(place).cast::<i64>().read() >= now.0 {
             Touched::AlreadyThere
         } else if raise::is_settled(tuple) {
-            let change = pg_sys::GenericXLogStart(table);
-            let image = pg_sys::GenericXLogRegisterBuffer(change, buffer, 0).cast::<u8>();
-            image.add(place).cast::<i64>().write(now.0);
-            pg_sys::GenericXLogFinish(change);
+            let mut change = Changes::default();
+            let there = page.add(place).cast::<u64>().read();
+            change.add(place, [there], [now.0.cast_unsigned()]);
+            overwrite::overwrite(table, buffer, &change);
             Touched::Written
         } else {
             Touched::No

@@ -27,8 +27,7 @@ pub const METADATA: i16 = 20;
 pub const TOUCHED: FixedColumn = FixedColumn { number: LAST_USED_AT, offset: 16 + 16 + 8 };
 
 /// `token_id` first, `use_count` behind `last_used_at`.
-pub const RAISED: Layout =
-    Layout { key: 0, timestamp: TOUCHED.offset, counter: TOUCHED.offset + 8 };
+pub const RAISED: Layout = Layout { key: 0, pair: TOUCHED.offset };
 
 /// How far a row is deformed.
 pub const LAST: i32 = METADATA as i32;
