@@ -50,7 +50,7 @@ SELECT token_prefix, name, status, expires_at::date, last_used_at::timestamptz(0
 \echo '   SELECT api_token_cleanup(older_than => ''0'');'
 SELECT api_token_cleanup(older_than => '0') AS deleted;
 
-\echo == 8. Keep a customer's key for somebody else in the vault: sealed before it touches a table.
+\echo == 8. Keep the keys that customers gave you in the vault: sealed before they touch a table.
 \echo '   SELECT api_vault_store(''acme'', ''stripe'', $1);  SELECT api_vault_get(''acme'', ''stripe'');'
 SELECT api_vault_store('acme', 'stripe', 'sk_live_51Hx') AS version;
 SELECT api_vault_get('acme', 'stripe');

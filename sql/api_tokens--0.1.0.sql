@@ -116,6 +116,8 @@ CREATE TABLE api_tokens.vault_secrets (
     CONSTRAINT vault_secrets_pkey PRIMARY KEY (namespace, key_name)
 );
 
+-- dek_id is no foreign key: a parallel restore fills the tables in any order. Data keys are
+-- destroyed only after a look at the latest state says that nothing is sealed by them.
 CREATE TABLE api_tokens.vault_versions (
     version      integer     NOT NULL,
     created_at   timestamptz NOT NULL,
@@ -126,7 +128,6 @@ CREATE TABLE api_tokens.vault_versions (
     client_value text,
     client_iv    text,
     CONSTRAINT vault_versions_pkey PRIMARY KEY (namespace, key_name, version),
-    CONSTRAINT vault_versions_dek_fkey FOREIGN KEY (dek_id) REFERENCES api_tokens.vault_deks,
     CONSTRAINT vault_versions_has_one_kind CHECK (
         (dek_id IS NULL) = (sealed IS NULL) AND (client_value IS NULL) = (client_iv IS NULL)
         AND (sealed IS NULL) <> (client_value IS NULL))

@@ -6,7 +6,7 @@
 use api_tokens_tests::*;
 use postgres::Client;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,13 +18,16 @@ fn key_file() -> PathBuf {
     cluster_dir().join("vault.keys")
 }
 
-/// Writes the key file, for the server only.
 fn write_keys(lines: &[&str]) {
-    let path = key_file();
-    std::fs::write(&path, lines.join("\n")).expect("write the key file");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
-    let owner = std::fs::metadata(cluster_dir().join("data")).expect("data").uid();
-    chown(&path, Some(owner), None).expect("chown");
+    write_key_file(&key_file(), &cluster_dir().join("data"), lines);
+}
+
+/// Writes a key file that only the owner of the data can read.
+fn write_key_file(path: &Path, data: &Path, lines: &[&str]) {
+    std::fs::write(path, lines.join("\n")).expect("write the key file");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    let owner = std::fs::metadata(data).expect("data").uid();
+    chown(path, Some(owner), None).expect("chown");
 }
 
 /// Has all sessions read the configuration again, and waits until this one has.
@@ -301,4 +304,128 @@ fn statistics_of_statements_hold_no_value() {
     let seen = "SELECT count(*) FILTER (WHERE query ~ 'vault_store') > 0 AND NOT bool_or(query ~ 'marker-in') FROM pg_stat_statements
         WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
     assert!(truth(&mut sql, seen, &[]));
+}
+
+/// Another cluster beside the test's, with a key file of its own; gone when it is dropped.
+struct OtherCluster {
+    home: PathBuf,
+}
+
+impl OtherCluster {
+    const PORT: u16 = 5434;
+
+    fn start() -> Self {
+        let other = Self { home: cluster_dir().join("other") };
+        let data = other.path("data");
+        assert!(as_server(
+            "initdb",
+            &["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        ));
+        let options = format!(
+            "-c port={} -c listen_addresses= -c unix_socket_directories={} -c fsync=off -c api_tokens.vault_key_file={}",
+            Self::PORT,
+            host(),
+            other.path("vault.keys")
+        );
+        other.write_keys(&[SECOND]);
+        assert!(as_server(
+            "pg_ctl",
+            &["-D", &data, "-l", &other.path("log"), "-w", "-o", &options, "start"]
+        ));
+        other
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.home.join(name).to_str().expect("utf-8").to_owned()
+    }
+
+    fn write_keys(&self, lines: &[&str]) {
+        write_key_file(&self.home.join("vault.keys"), &self.home.join("data"), lines);
+    }
+
+    fn connect(&self, database: &str) -> Client {
+        let mut config = postgres::Config::new();
+        config.host(&host()).port(Self::PORT).user("postgres").dbname(database);
+        config.connect(postgres::NoTls).expect("connect to the other cluster")
+    }
+}
+
+impl Drop for OtherCluster {
+    fn drop(&mut self) {
+        as_server("pg_ctl", &["-D", &self.path("data"), "-m", "immediate", "stop"]);
+        let _ = std::fs::remove_dir_all(&self.home);
+    }
+}
+
+#[test]
+fn a_dump_opens_in_another_cluster_with_the_ring_and_not_without() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    use_keys(&mut sql, &[FIRST]);
+    for namespace in ["a", "b"] {
+        store(&mut sql, namespace, "old");
+        store(&mut sql, namespace, &format!("value of {namespace}"));
+    }
+    let token = create(&mut sql, "").token;
+    let other = OtherCluster::start();
+    let dump = other.path("dump");
+    let host = host();
+    let from = ["-h", &host, "-U", "postgres", "-Fd", "-f", &dump, &db.name];
+    assert!(as_server("pg_dump", &from));
+    let port = OtherCluster::PORT.to_string();
+    let mut admin = other.connect("postgres");
+    admin.batch_execute("CREATE DATABASE restored").expect("create");
+    let to = ["-h", &host, "-p", &port, "-U", "postgres", "-j", "2", "-e", "-d", "restored", &dump];
+    assert!(as_server("pg_restore", &to));
+
+    let mut restored = other.connect("restored");
+    let verified =
+        "SELECT object || ' ' || result || ' ' || count FROM api_vault_verify() WHERE count > 0";
+    assert_eq!(
+        column(&mut restored, verified, &[]),
+        ["data key key missing 2", "value key missing 4"]
+    );
+    for call in [
+        "SELECT api_vault_get('a', 'k')",
+        "SELECT api_vault_store('a', 'k', 'v')",
+        "SELECT api_vault_store('c', 'k', 'v')",
+    ] {
+        assert_eq!(failure(&mut restored, call, &[]).code().code(), "55000", "{call}");
+    }
+    other.write_keys(&[FIRST]);
+    reload(&mut restored);
+    assert_eq!(column(&mut restored, verified, &[]), ["data key ok 2", "value ok 4"]);
+    assert_eq!(get(&mut restored, "b"), "value of b");
+    assert_eq!(text(&mut restored, "SELECT api_vault_get('a', 'k', 1)", &[]), "old");
+    store(&mut restored, "a", "new");
+    assert_eq!(get(&mut restored, "a"), "new");
+    assert_eq!(verdict(&mut restored, &token), "ok");
+}
+
+#[test]
+fn the_environment_is_the_last_resort() {
+    let data = cluster_dir().join("data");
+    let data = data.to_str().expect("utf-8");
+    let log = format!("{data}/../server.log");
+    let variable = format!("API_TOKENS_ENCRYPTION_KEY={FIRST}");
+    let pg_ctl = bin_dir().join("pg_ctl");
+    let pg_ctl = pg_ctl.to_str().expect("utf-8");
+    let restart = |options: &str, environment: &str| {
+        assert!(as_server("pg_ctl", &["-D", data, "-m", "fast", "-w", "stop"]));
+        let start = [environment, pg_ctl, "-D", data, "-l", &log, "-w", "-o", options, "start"];
+        assert!(as_server("/usr/bin/env", &start));
+    };
+    let db = Database::new();
+    restart("-c api_tokens.vault_key_file=", &variable);
+    let mut sql = db.connect();
+    store(&mut sql, "a", "one");
+    assert_eq!(get(&mut sql, "a"), "one");
+    let shown = text(&mut sql, "SELECT string_agg(setting, ' ') FROM pg_settings", &[]);
+    assert!(!shown.contains(FIRST));
+    restart("-c api_tokens.touch_interval=60", "IGNORED=1");
+    let mut sql = db.connect();
+    use_keys(&mut sql, &[SECOND]);
+    assert_eq!(failure(&mut sql, "SELECT api_vault_get('a', 'k')", &[]).code().code(), "55000");
+    use_keys(&mut sql, &[SECOND, FIRST]);
+    assert_eq!(get(&mut sql, "a"), "one");
 }

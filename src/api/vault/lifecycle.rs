@@ -94,6 +94,10 @@ fn shred(namespace: Option<&str>, confirm: Option<&str>) -> Result<i64> {
     let held = deks::hold_all(namespace, true)?;
     secrets::delete_all(namespace)?;
     let values = versions::delete_all(namespace)? as i64;
+    if deks::are_in_use(&held) {
+        // Stored after this transaction's snapshot: out of sight of what deleted the others.
+        return Err(Error::Conflict.into());
+    }
     let keys = deks::destroy(held)?;
     if values > 0 || keys > 0 {
         let event = Event { namespace: Some(namespace), count: Some(values), ..Event::default() };

@@ -62,7 +62,9 @@ fn step(namespace: Option<&str>, batch: Option<i32>, wait: Option<bool>) -> Resu
         // Those who are sealing with an old key hold it: this waits for them, and what they have
         // stored is seen by the next step.
         let deks = deks::hold_all(namespace, false)?;
-        deks::destroy(deks)?;
+        if !deks::are_in_use(&deks) {
+            deks::destroy(deks)?;
+        }
         return Ok(Some(0));
     }
     let count = versions::reseal(namespace, &dek.id, &held)? as i64;

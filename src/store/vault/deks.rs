@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::pg::datum::timestamptz;
+use crate::pg::latest;
 use crate::pg::scan::{Key, Lock, UniqueIndex};
 use crate::store::statement::statement;
 use api_tokens_logic::time::Timestamp;
@@ -229,11 +230,16 @@ statement!(
     WHERE namespace OPERATOR(pg_catalog.=) $1 AND (NOT is_active OR $2)
     ORDER BY generation FOR UPDATE"
 );
+/// Is anything sealed by these keys, whatever the transaction's snapshot shows?
+pub fn are_in_use(deks: &[Uuid]) -> bool {
+    const SEALED: &str = "SELECT FROM api_tokens.vault_versions
+        WHERE dek_id OPERATOR(pg_catalog.=) ANY ($1)";
+    latest::finds_a_row(SEALED, &[deks.to_vec().into()])
+}
+
 statement!(
     DESTROY = "
-    DELETE FROM api_tokens.vault_deks d
-    WHERE dek_id OPERATOR(pg_catalog.=) ANY ($1) AND NOT EXISTS (
-        SELECT FROM api_tokens.vault_versions v WHERE v.dek_id OPERATOR(pg_catalog.=) d.dek_id)"
+    DELETE FROM api_tokens.vault_deks WHERE dek_id OPERATOR(pg_catalog.=) ANY ($1)"
 );
 
 /// Holds the keys of the namespace that seal no more, or all of them, once everybody who is
@@ -243,7 +249,7 @@ pub fn hold_all(namespace: &str, with_active: bool) -> Result<Vec<Uuid>> {
     HOLD_ALL.with(|hold| hold.run(&arguments, crate::store::statement::ids))
 }
 
-/// Destroys keys that are held and seal nothing, and has all backends forget what they keep.
+/// Destroys keys that are held and not in use, and has all backends forget what they keep.
 pub fn destroy(deks: Vec<Uuid>) -> Result<usize> {
     let destroyed = DESTROY.with(|destroy| destroy.execute(&[deks.into()]))?;
     crate::pg::scan::tell_all_that_changed(table()?);
