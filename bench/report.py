@@ -62,6 +62,11 @@ def targets():
         lines.append((cost < 5, f"({who}) under 5 µs in the server at {size(big)}: {cost:.2f} µs"))
     cost, one = (results.get("in_server", who, big, 1) for who in "gf")
     lines.append((cost <= one, f"(g) per token at most what (f) costs in the server: {cost:.2f} and {one:.2f} µs"))
+    get, pgp = (results.get("vault", who, clients=1) for who in ("get", "pgp_decrypt"))
+    lines.append((pgp / get >= 20, f"api_vault_get at least 20 times as fast as pgp_sym_decrypt: {pgp / get:.0f} times"))
+    lines.append((get < 15, f"api_vault_get of 64 bytes under 15 µs in the server: {get:.2f} µs"))
+    rekey = results.get("vault_rate", "rekey", clients=1)
+    lines.append((rekey >= 20_000, f"api_vault_rekey of at least 20,000 namespaces a second: {number(rekey)}"))
     for reached, text in lines:
         print(f"- **{'reached' if reached else 'NOT reached'}**: {text}")
 
@@ -138,5 +143,26 @@ def others():
     row("api_token_list of its first 50", f"{number(other('list_50'))} ms")
 
 
-for part in (header, targets, throughput, clients, latency, in_server, wal, others):
+def vault():
+    print("\n## The vault: µs per call in the server, values of 64 bytes")
+    table("", "min", "median", "max")
+    for who, name in {
+        "get": "api_vault_get, data key kept by the session",
+        "pgp_decrypt": "pgcrypto's pgp_sym_decrypt",
+        "kdf": "api_vault_decrypt_value: PBKDF2 of 100,000 rounds per call, as the seed does",
+        "bare": "the bare cipher: AES-256-GCM as `openssl speed` measures it",
+        "store": "api_vault_store, in one transaction",
+        "pgp_encrypt": "pgcrypto's pgp_sym_encrypt, without a table",
+    }.items():
+        row(name, *(f"{value:.2f}" for value in results.spread("vault", who, clients=1)))
+    table("calls a second, 2 clients", "min", "median", "max")
+    for who, name in {"get": "api_vault_get", "pgp_decrypt": "pgp_sym_decrypt of a row", "store": "api_vault_store"}.items():
+        row(name, *spread("vault_tps", who))
+    rows = f"{int(env['VAULT_ROWS']):,}"
+    rates = {who: number(results.get("vault_rate", who, clients=1)) for who in ("rekey", "rotate")}
+    print(f"\n`CALL api_vault_rekey()` of {rows} namespaces: {rates['rekey']} a second; "
+          f"`CALL api_vault_rotate_dek()` of {rows} values: {rates['rotate']} a second.")
+
+
+for part in (header, targets, throughput, clients, latency, in_server, wal, others, vault):
     part()
