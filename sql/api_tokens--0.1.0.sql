@@ -591,8 +591,10 @@ AS $$
         UNION ALL SELECT 'shared_preload_libraries', pg_catalog.current_setting('shared_preload_libraries')
         UNION ALL SELECT 'data_checksums', pg_catalog.current_setting('data_checksums')
         UNION ALL SELECT 'vault keys', COALESCE(api_tokens.vault_key_problem(), 'loaded')
-        UNION ALL SELECT 'last cleanup', COALESCE((SELECT pg_catalog.max(e.at)::text FROM api_tokens.events e
-            WHERE e.method OPERATOR(pg_catalog.=) 'cleanup'), 'never')
+        UNION ALL SELECT 'cleanup', CASE WHEN EXISTS (SELECT FROM api_tokens.tokens t
+            WHERE LEAST(t.revoked_at, t.expires_at) OPERATOR(pg_catalog.<)
+                (pg_catalog.now() OPERATOR(pg_catalog.-) interval '45 days'))
+            THEN 'there are tokens that have been dead for more than 45 days' ELSE 'nothing is overdue' END
     ) s, LATERAL (
         SELECT s.check_name, s.setting AS finding,
             CASE s.check_name
@@ -604,9 +606,7 @@ AS $$
                 WHEN 'shared_preload_libraries' THEN s.setting OPERATOR(pg_catalog.~) '\mapi_tokens\M'
                 WHEN 'data_checksums' THEN s.setting OPERATOR(pg_catalog.=) 'on'
                 WHEN 'vault keys' THEN s.setting OPERATOR(pg_catalog.=) 'loaded'
-                WHEN 'last cleanup' THEN EXISTS (SELECT FROM api_tokens.events e
-                    WHERE e.method OPERATOR(pg_catalog.=) 'cleanup'
-                    AND e.at OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '8 days'))
+                WHEN 'cleanup' THEN s.setting OPERATOR(pg_catalog.=) 'nothing is overdue'
             END AS is_good,
             CASE s.check_name
                 WHEN 'log_statement' THEN 'Statements with a token or a value written into them are logged whole: set it to ddl or none, and pass secrets as bind parameters'
@@ -617,7 +617,7 @@ AS $$
                 WHEN 'shared_preload_libraries' THEN 'Each check may write to the table at most once a minute per token, and uses are not counted: add api_tokens and restart'
                 WHEN 'data_checksums' THEN 'Damage to the files goes unnoticed: pg_checksums --enable, with the server stopped'
                 WHEN 'vault keys' THEN 'Nothing can be stored in the vault or read from it: see api_tokens.vault_key_file'
-                WHEN 'last cleanup' THEN 'Dead tokens pile up: schedule SELECT api_token_cleanup()'
+                WHEN 'cleanup' THEN 'Schedule SELECT api_token_cleanup(), with pg_cron or from outside'
             END AS remedy) c
 $$;
 COMMENT ON FUNCTION @extschema@.api_tokens_doctor()

@@ -15,7 +15,7 @@ use pgrx::pg_sys::Datum;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::{PgLogLevel, PgTryBuilder, pg_guard};
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[pg_guard]
 #[allow(unsafe_code, reason = "the postmaster finds it by its name")]
@@ -24,24 +24,50 @@ pub extern "C-unwind" fn api_tokens_flush(database: Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     let database = database.value() as u32;
     worker::take_over_claim(database);
+    let failures = worker::failures();
     let woken = wait();
     worker::connect(database);
     let Some(shared) = shmem::shared() else { return };
-    let successor = move || {
-        worker::release_claim();
-        let stopping = woken == Woken::ToStop || BackgroundWorker::sigterm_received();
-        if !stopping && uses::is_any_pending(&shared) {
-            worker::ensure_flush(guc::flush_interval());
+    let is_stopping = move || woken == Woken::ToStop || BackgroundWorker::sigterm_received();
+    PgTryBuilder::new(move || {
+        flush(&shared, failures);
+        if is_stopping() {
+            flush_what_still_comes(&shared, failures);
         }
-    };
-    PgTryBuilder::new(move || flush(&shared))
-        .catch_others(move |error| {
-            shared.counters().flush_failed(sqlstate(&error), clock::now());
-            successor();
-            error.rethrow()
-        })
-        .execute();
-    successor();
+    })
+    .catch_others(move |error| {
+        shared.counters().flush_failed(sqlstate(&error), clock::now());
+        worker::release_claim();
+        if !is_stopping() && uses::is_any_pending(&shared) {
+            worker::ensure_flush(guc::flush_interval(), failures + 1);
+        }
+        error.rethrow()
+    })
+    .execute();
+    worker::release_claim();
+    if !is_stopping()
+        && uses::is_any_pending(&shared)
+        && !worker::hand_over(guc::flush_interval(), 0)
+    {
+        flush_what_still_comes(&shared, 0);
+    }
+}
+
+/// While the server stops, backends are still finishing what they do.
+fn flush_what_still_comes(shared: &Shared, failures: u32) {
+    const ROUNDS: usize = 50;
+    const QUIET_ROUNDS: usize = 3;
+    let mut quiet = 0;
+    for _ in 0..ROUNDS {
+        if uses::is_any_pending(shared) {
+            flush(shared, failures);
+            quiet = 0;
+        } else if quiet == QUIET_ROUNDS {
+            return;
+        }
+        quiet += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,12 +95,12 @@ fn wait() -> Woken {
 }
 
 /// An ERROR ends the worker; the uses stay pending.
-fn flush(shared: &Shared) {
+fn flush(shared: &Shared, failures: u32) {
     let databases = within_transaction(uses::databases);
     shared.map().forget(|database| !databases.contains(&database));
     let mut rows = 0;
-    for batch in uses::pending(shared) {
-        match within_transaction(|| uses::write(shared, &batch)) {
+    for batch in uses::pending(shared, failures) {
+        match within_transaction(|| uses::write(&batch, clock::now())) {
             Some(written) => rows += written,
             None => {
                 let here = shmem::database();

@@ -232,3 +232,24 @@ fn other_encodings_than_utf8_are_refused_at_once() {
     admin.batch_execute(&format!("DROP DATABASE {latin} WITH (FORCE)")).expect("drop");
     assert_eq!(error.code().code(), "0A000", "{}", error.message());
 }
+
+/// A gigabyte of array is a few bytes of NULLs: it is refused before anything is made of it.
+#[test]
+fn huge_arrays_are_refused_by_their_size() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let huge = "array_fill(NULL::text, ARRAY[134217727])";
+    for call in [
+        format!("api_token_validate('x', required_scopes => {huge})"),
+        format!("api_token_validate_many({huge})"),
+        format!("api_token_create('acme', scopes => {huge})"),
+        "api_token_create('acme', allowed_ips => array_fill(NULL::cidr, ARRAY[134217727]))"
+            .to_owned(),
+    ] {
+        let error = failure(&mut sql, &format!("SELECT {call}"), &[]);
+        assert_eq!(error.code().code(), "54000", "{call}");
+        assert_eq!(error.detail(), Some("It has 134217727 elements."));
+    }
+    let most = "SELECT count(*) FROM api_token_validate_many(array_fill('x'::text, ARRAY[100000]))";
+    assert_eq!(number(&mut sql, most, &[]), 100_000);
+}

@@ -392,3 +392,57 @@ fn a_standby_is_exact_too_and_writes_once_it_is_promoted() {
     run(&mut replica, "SELECT pg_promote()", &[]);
     flushed(&mut replica, &made, 2);
 }
+
+#[test]
+fn uses_that_come_during_a_flush_survive_a_clean_shutdown() {
+    let _turn = alone();
+    let db = Database::new();
+    let (mut sql, mut holder) = (db.connect(), db.connect());
+    let (first, second) = (create(&mut sql, ""), create(&mut sql, ""));
+    holder
+        .batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_depend IN ACCESS EXCLUSIVE MODE")
+        .expect("in the way of the flush");
+    assert_eq!(verdict(&mut sql, &first.token), "ok");
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'api_tokens flush' AND wait_event_type = 'Lock'";
+    let mut watch = connect_to(&host(), "postgres", "postgres");
+    eventually("the flush waits", || number(&mut watch, waiting, &[]) == 1);
+    let often = "SELECT count(v.ok) FROM generate_series(1, 1000) i, LATERAL api_token_validate($1 || left('', i)) v";
+    assert_eq!(number(&mut sql, often, &[&second.token]), 1000);
+    restart("fast", "");
+    let mut sql = db.connect();
+    assert_eq!((use_count(&mut sql, &first), use_count(&mut sql, &second)), (1, 1000));
+}
+
+#[test]
+fn a_cancelled_flush_counts_nothing_twice() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    sql.batch_execute(
+        "CREATE TABLE made AS SELECT c.token FROM generate_series(1, 2000) i, LATERAL api_token_create('n' || i) c",
+    )
+    .expect("tokens");
+    let all = "SELECT count(v.ok) FROM made, LATERAL api_token_validate(made.token) v";
+    let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'api_tokens flush'";
+    let mut uses = 0;
+    for round in 0..40 {
+        uses += number(&mut sql, all, &[]);
+        std::thread::sleep(Duration::from_millis(20 + round * 3));
+        run(&mut sql, cancel, &[]);
+    }
+    let total = "SELECT sum(use_count) FROM api_tokens.tokens";
+    eventually("all uses are in the table", || number(&mut sql, total, &[]) >= uses);
+    assert_eq!(number(&mut sql, total, &[]), uses);
+}
+
+#[test]
+fn a_role_set_for_the_database_does_not_stop_the_flush() {
+    let _turn = alone();
+    let mut db = Database::new();
+    let role = db.role("poor", &["validate"]);
+    let mut sql = db.connect();
+    let made = create(&mut sql, "");
+    sql.batch_execute(&format!("ALTER DATABASE {} SET role = '{role}'", db.name)).expect("alter");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+    flushed(&mut sql, &made, 1);
+}

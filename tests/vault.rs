@@ -294,6 +294,68 @@ fn a_shredded_namespace_is_gone_for_all() {
 }
 
 #[test]
+fn everything_at_once_neither_blocks_nor_breaks() {
+    const CALLS: [&str; 8] = [
+        "SELECT api_vault_store('acme', 'a', 'value of a')",
+        "SELECT api_vault_store('acme', 'b', 'value of b')",
+        "SELECT api_vault_get('acme', 'a')",
+        "SELECT api_vault_delete('acme', 'b'), api_vault_undelete('acme', 'b')",
+        "SELECT api_vault_destroy('acme', 'a')",
+        "SELECT api_vault_shred('acme', 'acme')",
+        "CALL api_vault_rotate_dek('acme', 1)",
+        "CALL api_vault_rekey()",
+    ];
+    let db = Database::new();
+    std::thread::scope(|scope| {
+        for call in CALLS {
+            let db = &db;
+            scope.spawn(move || {
+                let mut sql = db.connect();
+                for _ in 0..60 {
+                    sql.query(call, &[]).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+                }
+            });
+        }
+    });
+    let mut sql = db.connect();
+    let bad = "SELECT count(*) FROM api_vault_verify() WHERE result <> 'ok'";
+    assert_eq!(number(&mut sql, bad, &[]), 0);
+    store(&mut sql, "a", "last");
+    assert_eq!(get(&mut sql, "a").as_deref(), Some("last"));
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong_and_what_to_do() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let good = "SELECT check_name FROM api_tokens_doctor() WHERE status = 'ok' AND remedy IS NULL";
+    let bad = "SELECT check_name FROM api_tokens_doctor() WHERE status = 'warning' AND remedy <> '' ORDER BY 1";
+    sql.batch_execute("SET log_parameter_max_length = 0").expect("set");
+    let found = column(&mut sql, good, &[]);
+    for check in ["log_statement", "log_parameter_max_length", "vault keys", "cleanup"] {
+        assert!(found.contains(&check.to_owned()), "{check}: {found:?}");
+    }
+    let made = create(&mut sql, "");
+    age(&mut sql, &made, "revoked_at = now() - interval '100 days'");
+    sql.batch_execute(
+        "SET log_statement = 'all'; SET log_min_duration_statement = 100; SET log_parameter_max_length = -1;
+        SET log_parameter_max_length_on_error = 100; LOAD 'auto_explain'; SET auto_explain.log_min_duration = 5",
+    )
+    .expect("set");
+    let expected = [
+        "auto_explain.log_min_duration",
+        "cleanup",
+        "data_checksums",
+        "log_min_duration_statement",
+        "log_parameter_max_length",
+        "log_parameter_max_length_on_error",
+        "log_statement",
+        "shared_preload_libraries",
+    ];
+    assert_eq!(column(&mut sql, bad, &[]), expected);
+}
+
+#[test]
 fn an_old_snapshot_destroys_no_key_in_use() {
     let db = Database::new();
     let (mut old, mut sql) = (db.connect(), db.connect());

@@ -3,7 +3,7 @@
 use super::Answer;
 use super::validate::hash;
 use crate::error::Result;
-use crate::pg::argument::{CidrArray, HashBytes, IntervalValue, Jsonb, TextArray};
+use crate::pg::argument::{Bound, CidrArray, HashBytes, IntervalValue, Jsonb, TextArray};
 use crate::pg::datum::timestamp;
 use crate::pg::record::{Record, Shape, value};
 use crate::pg::{clock, random, transaction};
@@ -190,13 +190,15 @@ fn add(token: &NewToken, method: Method) -> Result<()> {
 }
 
 fn checked_scopes(scopes: Option<&TextArray>) -> Result<Vec<&str>> {
-    let scopes = scopes.map(TextArray::elements).unwrap_or_default();
-    scope::check("scopes", scopes.iter().copied())?;
+    let bound = Bound { argument: "scopes", max: scope::MAX_SCOPES };
+    let scopes = scopes.map_or(Ok(Vec::new()), |scopes| scopes.elements(bound))?;
+    scope::check(bound.argument, scopes.iter().copied())?;
     Ok(scopes.into_iter().flatten().collect())
 }
 
 pub(super) fn checked_networks(allowed_ips: CidrArray) -> Result<CidrArray> {
-    network::check(&allowed_ips.networks())?;
+    let bound = Bound { argument: "allowed_ips", max: network::MAX_NETWORKS };
+    network::check(&allowed_ips.networks(bound)?)?;
     Ok(allowed_ips)
 }
 

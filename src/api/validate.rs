@@ -4,7 +4,7 @@
 use super::Answer;
 use crate::error::Result;
 use crate::guc;
-use crate::pg::argument::{HashBytes, InetAddress, TextArray, TokenText};
+use crate::pg::argument::{Bound, HashBytes, InetAddress, TextArray, TokenText};
 use crate::pg::record::{Record, RecordSet, Shape, value};
 use crate::pg::touch::Patience;
 use crate::pg::{clock, shmem};
@@ -117,7 +117,8 @@ fn validate_many(
 ) -> Result<RecordSet> {
     let required = checked_scopes(required_scopes.as_ref(), cost)?;
     let request = request(&required, client_ip);
-    let tokens = input::required("tokens", tokens)?.raw_elements();
+    let bound = Bound { argument: "tokens", max: input::MAX_TOKENS };
+    let tokens = input::required(bound.argument, tokens)?.raw_elements(bound)?;
     let digests: Vec<Option<Digest>> =
         tokens.iter().map(|token| digest_of(token.as_ref())).collect();
     tokens::peek_each(digests.iter().map(Option::as_ref), |token| {
@@ -128,8 +129,9 @@ fn validate_many(
 
 fn checked_scopes(required: Option<&TextArray>, cost: Option<i32>) -> Result<Vec<&str>> {
     input::cost(cost)?;
-    let required = required.map(TextArray::elements).unwrap_or_default();
-    scope::check("required_scopes", required.iter().copied())?;
+    let bound = Bound { argument: "required_scopes", max: scope::MAX_SCOPES };
+    let required = required.map_or(Ok(Vec::new()), |required| required.elements(bound))?;
+    scope::check(bound.argument, required.iter().copied())?;
     Ok(required.into_iter().flatten().collect())
 }
 

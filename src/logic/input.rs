@@ -9,6 +9,8 @@ use crate::time::{Span, Timestamp};
 pub const MAX_NAMESPACE_BYTES: usize = 512;
 pub const MAX_NAME_BYTES: usize = 256;
 pub const MAX_DISPLAY_BYTES: usize = 64;
+/// Of one call of `api_token_validate_many`.
+pub const MAX_TOKENS: usize = 100_000;
 
 pub fn required<T>(argument: &'static str, value: Option<T>) -> Result<T> {
     value.ok_or(Error::Missing { argument })

@@ -22,7 +22,8 @@ pub struct Key {
     pub token_id: [u8; 16],
 }
 
-/// One token's uses since they were last written to the table.
+/// One token's uses that are handed to a flush: nobody else is given them until they are written or
+/// given back, so that none is counted twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
     pub token_id: [u8; 16],
@@ -56,6 +57,8 @@ struct Entry {
     last_use: AtomicI64,
     uses: AtomicU64,
     database: AtomicU32,
+    /// How many of the uses are handed to a flush.
+    handed_out: AtomicU32,
 }
 
 #[derive(Clone, Copy)]
@@ -90,25 +93,51 @@ impl<'a> TouchMap<'a> {
         if was_free { Recorded::Kept } else { Recorded::KeptEvicting }
     }
 
+    /// Keeps a use in the place of the one longest unused, written or not: where nothing can be
+    /// written, the latest uses are worth most.
+    pub fn record_evicting(&self, key: &Key, now: Timestamp) {
+        let bucket = self.bucket(key).lock();
+        if let Some(oldest) =
+            bucket.each().min_by_key(|entry| entry.last_use.load(Ordering::Relaxed))
+        {
+            oldest.hold(key, now);
+        }
+    }
+
     /// How many buckets there are, for walking over all of them.
     pub fn bucket_count(&self) -> usize {
         self.buckets.len()
     }
 
-    /// What one bucket has to be written for a database.
-    pub fn pending(&self, bucket: usize, database: u32) -> impl Iterator<Item = Pending> {
+    /// Is there anything in a bucket to be written for a database that no flush has yet?
+    pub fn is_pending(&self, bucket: usize, database: u32) -> bool {
         let bucket = self.buckets[bucket].lock();
-        let found = bucket.each().map(|entry| entry.pending(database));
+        bucket.each().any(|entry| entry.waiting(database) > 0)
+    }
+
+    /// Hands out what one bucket has to be written for a database.
+    pub fn hand_out(&self, bucket: usize, database: u32) -> impl Iterator<Item = Pending> {
+        let bucket = self.buckets[bucket].lock();
+        let found = bucket.each().map(|entry| entry.hand_out(database));
         let found: [Option<Pending>; ENTRIES_PER_BUCKET] = collect(found);
         found.into_iter().flatten()
     }
 
-    /// These uses are in the table now; later ones stay pending.
+    /// These uses, handed out before, are in the table now; later ones stay pending.
     pub fn written(&self, key: &Key, uses: u64) {
         let bucket = self.bucket(key).lock();
         if let Some(entry) = bucket.find(key) {
+            let taken = entry.take_back(uses);
             let pending = entry.uses.load(Ordering::Relaxed);
-            entry.uses.store(pending.saturating_sub(uses), Ordering::Relaxed);
+            entry.uses.store(pending.saturating_sub(taken), Ordering::Relaxed);
+        }
+    }
+
+    /// These uses, handed out before, are for another flush to write.
+    pub fn give_back(&self, key: &Key, uses: u64) {
+        let bucket = self.bucket(key).lock();
+        if let Some(entry) = bucket.find(key) {
+            entry.take_back(uses);
         }
     }
 
@@ -201,14 +230,31 @@ impl Entry {
         }
         self.last_use.store(now.0, Ordering::Relaxed);
         self.uses.store(1, Ordering::Relaxed);
+        self.handed_out.store(0, Ordering::Relaxed);
         self.database.store(key.database, Ordering::Relaxed);
     }
 
-    fn pending(&self, database: u32) -> Option<Pending> {
-        let uses = self.uses.load(Ordering::Relaxed);
-        let mine = self.database.load(Ordering::Relaxed) == database && uses > 0;
+    /// Uses that are handed to no flush.
+    fn waiting(&self, database: u32) -> u64 {
+        let is_of = self.database.load(Ordering::Relaxed) == database;
+        let handed_out = u64::from(self.handed_out.load(Ordering::Relaxed));
+        if is_of { self.uses.load(Ordering::Relaxed).saturating_sub(handed_out) } else { 0 }
+    }
+
+    fn hand_out(&self, database: u32) -> Option<Pending> {
+        let handed_out = self.handed_out.load(Ordering::Relaxed);
+        let uses = self.waiting(database).min(u64::from(u32::MAX - handed_out));
+        self.handed_out.store(handed_out + uses as u32, Ordering::Relaxed);
         let last_use = Timestamp(self.last_use.load(Ordering::Relaxed));
-        mine.then(|| Pending { token_id: self.token_id(), last_use, uses })
+        (uses > 0).then(|| Pending { token_id: self.token_id(), last_use, uses })
+    }
+
+    /// Not more than was handed out: the entry may have been given to another token and back.
+    fn take_back(&self, uses: u64) -> u64 {
+        let handed_out = self.handed_out.load(Ordering::Relaxed);
+        let taken = u64::from(handed_out).min(uses);
+        self.handed_out.store(handed_out - taken as u32, Ordering::Relaxed);
+        taken
     }
 }
 
@@ -247,16 +293,24 @@ mod tests {
         assert_eq!(map.record(&key(1), Timestamp(10)), Recorded::Kept);
         assert_eq!(map.record(&key(1), Timestamp(7)), Recorded::Kept);
         assert_eq!(map.last_use(&key(1)), Some(Timestamp(10)), "only forward");
-        let pending: Vec<Pending> = map.pending(0, 5).collect();
+        let pending: Vec<Pending> = map.hand_out(0, 5).collect();
         let expected = Pending { token_id: key(1).token_id, last_use: Timestamp(10), uses: 2 };
         assert_eq!(pending, [expected]);
-        assert_eq!(map.pending(0, 6).count(), 0, "another database");
+        assert_eq!(map.hand_out(0, 6).count(), 0, "another database");
+        assert_eq!(map.hand_out(0, 5).count(), 0, "handed out once");
         map.record(&key(1), Timestamp(11));
         map.written(&key(1), 2);
-        assert_eq!(map.pending(0, 5).next().map(|pending| pending.uses), Some(1));
+        assert!(map.is_pending(0, 5) && !map.is_pending(0, 6));
+        assert_eq!(map.hand_out(0, 5).next().map(|pending| pending.uses), Some(1));
+        map.give_back(&key(1), 1);
+        assert_eq!(map.hand_out(0, 5).next().map(|pending| pending.uses), Some(1));
         map.written(&key(1), 1);
-        assert_eq!(map.pending(0, 5).count(), 0);
+        assert!(!map.is_pending(0, 5));
         assert_eq!(map.last_use(&key(1)), Some(Timestamp(11)), "still known");
+        map.written(&key(1), 7);
+        map.record(&key(1), Timestamp(12));
+        map.written(&key(1), 1);
+        assert!(map.is_pending(0, 5), "only what was handed out is written");
     }
 
     #[test]
@@ -267,6 +321,9 @@ mod tests {
             map.record(&key(number), Timestamp(i64::from(number)));
         }
         assert_eq!(map.record(&key(100), Timestamp(50)), Recorded::Full);
+        map.record_evicting(&key(101), Timestamp(60));
+        assert_eq!((map.last_use(&key(0)), map.last_use(&key(101))), (None, Some(Timestamp(60))));
+        let _ = map.hand_out(0, 5);
         map.written(&key(4), 1);
         map.written(&key(2), 1);
         assert_eq!(map.record(&key(100), Timestamp(50)), Recorded::KeptEvicting);
@@ -294,7 +351,7 @@ mod tests {
                 });
             }
         });
-        let all = (0..map.bucket_count()).flat_map(|bucket| map.pending(bucket, 5));
+        let all = (0..map.bucket_count()).flat_map(|bucket| map.hand_out(bucket, 5));
         assert_eq!(all.map(|pending| pending.uses).sum::<u64>(), 20_000);
     }
 }

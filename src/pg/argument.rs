@@ -1,6 +1,7 @@
 //! Arguments that are taken as they are: looked at only when needed, passed on unchanged.
 
 use super::datum;
+use api_tokens_logic::Error;
 use api_tokens_logic::network::Network;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::datum::{FromDatum, IntoDatum};
@@ -91,29 +92,49 @@ impl HashBytes {
     }
 }
 
+/// An array's elements, refused before any is looked at if there are too many: an array of a
+/// gigabyte may be a few bytes of NULLs, and memory that Rust cannot have is the end of the server.
+#[derive(Clone, Copy)]
+pub struct Bound {
+    pub argument: &'static str,
+    pub max: usize,
+}
+
+impl Bound {
+    /// # Safety
+    /// As [`datum::elements`].
+    unsafe fn elements(self, of: pg_sys::Oid, array: Datum) -> Result<Vec<Option<Datum>>, Error> {
+        let Self { argument, max } = self;
+        // SAFETY: as promised by the caller.
+        let elements = unsafe { datum::elements(of, array, max) };
+        elements.map_err(|actual| Error::TooMany { argument, max, actual })
+    }
+}
+
 impl TextArray {
-    pub fn elements(&self) -> Vec<Option<&str>> {
+    pub fn elements(&self, bound: Bound) -> Result<Vec<Option<&str>>, Error> {
         // SAFETY: declared text[], so each element is a text.
         unsafe {
-            let elements = datum::elements(pg_sys::TEXTOID, self.0);
-            elements.into_iter().map(|element| element.map(|text| datum::text(text))).collect()
+            let elements = bound.elements(pg_sys::TEXTOID, self.0)?;
+            Ok(elements.into_iter().map(|element| element.map(|text| datum::text(text))).collect())
         }
     }
 
     /// The elements as they are, not yet fetched.
-    pub fn raw_elements(&self) -> Vec<Option<TokenText>> {
+    pub fn raw_elements(&self, bound: Bound) -> Result<Vec<Option<TokenText>>, Error> {
         // SAFETY: declared text[], so each element is a text.
-        let elements = unsafe { datum::elements(pg_sys::TEXTOID, self.0) };
-        elements.into_iter().map(|element| element.map(TokenText)).collect()
+        let elements = unsafe { bound.elements(pg_sys::TEXTOID, self.0)? };
+        Ok(elements.into_iter().map(|element| element.map(TokenText)).collect())
     }
 }
 
 impl CidrArray {
-    pub fn networks(&self) -> Vec<Option<Network>> {
+    pub fn networks(&self, bound: Bound) -> Result<Vec<Option<Network>>, Error> {
         // SAFETY: declared cidr[], so each element is a cidr.
         unsafe {
-            let elements = datum::elements(pg_sys::CIDROID, self.0);
-            elements.into_iter().map(|element| element.map(|cidr| datum::network(cidr))).collect()
+            let elements = bound.elements(pg_sys::CIDROID, self.0)?;
+            let network = |cidr| datum::network(cidr);
+            Ok(elements.into_iter().map(|element| element.map(network)).collect())
         }
     }
 }

@@ -80,17 +80,28 @@ pub(super) unsafe fn network(datum: Datum) -> Network {
     Network::v6(octets, bits)
 }
 
-/// The elements of an array, whatever its dimensions; `None` for a NULL element.
+/// The elements of an array, whatever its dimensions; `None` for a NULL element. The error is their
+/// number, if there are more than `max`.
 ///
 /// # Safety
 /// `array` must be a non-null array of this element type, which must have variable length and int
 /// alignment, as text and cidr have.
-pub(super) unsafe fn elements(of: pg_sys::Oid, array: Datum) -> Vec<Option<Datum>> {
+pub(super) unsafe fn elements(
+    of: pg_sys::Oid,
+    array: Datum,
+    max: usize,
+) -> Result<Vec<Option<Datum>>, usize> {
     const VARIABLE_LENGTH: i32 = -1;
     let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
     // SAFETY: as promised by the caller; the arrays that come back have `count` entries.
     unsafe {
-        let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast();
+        let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast();
+        // As the macro ARR_DIMS has it.
+        let dimensions = array.add(1).cast::<i32>();
+        let actual = pg_sys::ArrayGetNItems((*array).ndim, dimensions) as usize;
+        if actual > max {
+            return Err(actual);
+        }
         pg_sys::deconstruct_array(
             array,
             of,
@@ -101,6 +112,6 @@ pub(super) unsafe fn elements(of: pg_sys::Oid, array: Datum) -> Vec<Option<Datum
             &mut nulls,
             &mut count,
         );
-        (0..count as usize).map(|at| (!*nulls.add(at)).then(|| *values.add(at))).collect()
+        Ok((0..count as usize).map(|at| (!*nulls.add(at)).then(|| *values.add(at))).collect())
     }
 }

@@ -27,18 +27,10 @@ pub struct Raise {
     pub counter: i64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Raised,
-    /// A transaction under way has it, or it has just moved: try again later.
-    Held,
-    Gone,
-}
-
 /// A row's place: its page, and its number there.
 pub(super) type Place = (pg_sys::BlockNumber, pg_sys::OffsetNumber);
 
-/// Raises rows at known places, in any order. Only where the transaction can write; nothing is
+/// Raises rows at known places, in any order, and tells which, by their number. Only where the transaction can write; nothing is
 /// raised elsewhere.
 ///
 /// # Safety
@@ -48,13 +40,14 @@ pub(super) unsafe fn at_places(
     layout: &Layout,
     mut rows: Vec<(Place, usize)>,
     raises: &[Raise],
-    outcomes: &mut [Outcome],
+    raised: &mut dyn FnMut(usize),
 ) {
     if !transaction::can_touch() {
         return;
     }
     rows.sort_unstable();
     let mut logged = 0;
+    let mut done = Vec::new();
     for page in rows.chunk_by(|((one, _), _), ((other, _), _)| one == other) {
         pgrx::check_for_interrupts!();
         let ((block, _), _) = page[0];
@@ -68,7 +61,7 @@ pub(super) unsafe fn at_places(
             for ((_, number), at) in page {
                 if let Some(data) = settled_tuple(bytes, *number, &raises[*at].key, layout) {
                     add(&mut changes, bytes, data, layout, &raises[*at]);
-                    outcomes[*at] = Outcome::Raised;
+                    done.push(*at);
                 }
             }
             if !changes.is_empty() {
@@ -76,6 +69,8 @@ pub(super) unsafe fn at_places(
             }
             pg_sys::UnlockReleaseBuffer(buffer);
         }
+        // Told page by page: an ERROR at the next does not undo this one.
+        done.drain(..).for_each(&mut *raised);
     }
     // SAFETY: waits until what was logged is on disk, as a commit would; 0 is nothing.
     unsafe { pg_sys::XLogFlush(logged) };

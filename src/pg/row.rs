@@ -65,8 +65,13 @@ impl Row<'_> {
         };
         // SAFETY: callers name a text[] column; the tuple is pinned while `self` lives.
         unsafe {
-            let elements = datum::elements(pg_sys::TEXTOID, array);
-            elements.into_iter().flatten().map(|text| datum::text(text)).collect()
+            let elements = datum::elements(pg_sys::TEXTOID, array, usize::MAX);
+            elements
+                .unwrap_or_default()
+                .into_iter()
+                .flatten()
+                .map(|text| datum::text(text))
+                .collect()
         }
     }
 
@@ -74,8 +79,15 @@ impl Row<'_> {
         let array = self.datum(column)?;
         // SAFETY: callers name a cidr[] column.
         unsafe {
-            let elements = datum::elements(pg_sys::CIDROID, array);
-            Some(elements.into_iter().flatten().map(|cidr| datum::network(cidr)).collect())
+            let elements = datum::elements(pg_sys::CIDROID, array, usize::MAX);
+            Some(
+                elements
+                    .unwrap_or_default()
+                    .into_iter()
+                    .flatten()
+                    .map(|cidr| datum::network(cidr))
+                    .collect(),
+            )
         }
     }
 

@@ -5,7 +5,7 @@
 //! token valid for as long as the transaction lasts. Taking it is forbidden in parallel mode, so
 //! every function that gets here is PARALLEL UNSAFE.
 
-use super::raise::{self, Layout, Outcome, Place, Raise};
+use super::raise::{self, Layout, Place, Raise};
 use super::row::Row;
 use super::{compat, raw};
 use pgrx::datum::IntoDatum;
@@ -124,33 +124,47 @@ impl UniqueIndex {
         mut read: impl FnMut(Option<Row>),
     ) {
         const KEYS_PER_SNAPSHOT: usize = 1000;
+        // What a row's columns are fetched into is given back after it.
+        let mut each = pgrx::PgMemoryContexts::new("api_tokens: one row");
         let mut keys = keys.peekable();
         while keys.peek().is_some() {
             pgrx::check_for_interrupts!();
             let scan = Scan::begin(self, 1);
             for key in keys.by_ref().take(KEYS_PER_SNAPSHOT) {
                 let found = key.is_some_and(|key| scan.seek(&[key], self.columns));
-                read(found.then(|| scan.row()));
+                // SAFETY: emptied when nobody has a reference into it: `read` returns nothing.
+                unsafe {
+                    each.switch_to(|_| read(found.then(|| scan.row())));
+                    each.reset();
+                }
             }
         }
     }
 
-    /// Raises two columns of the rows with these keys in place; see `raise`. The index is one over
-    /// the key of the layout.
-    pub fn raise(&self, layout: &Layout, raises: &[Raise]) -> Vec<Outcome> {
+    /// Raises two columns of the rows with these keys in place; see `raise`. Tells by their number
+    /// which are raised, as they are, and then which have no row. The index is one over the key of
+    /// the layout.
+    pub fn raise(
+        &self,
+        layout: &Layout,
+        raises: &[Raise],
+        raised: &mut dyn FnMut(usize),
+        gone: &mut dyn FnMut(usize),
+    ) {
         let scan = Scan::begin(self, 1);
-        let mut outcomes = vec![Outcome::Gone; raises.len()];
+        let mut missing = Vec::new();
         let mut places = Vec::with_capacity(raises.len());
         for (at, raise) in raises.iter().enumerate() {
             pgrx::check_for_interrupts!();
             if scan.seek(&[Key::Uuid(&raise.key)], 1) {
-                outcomes[at] = Outcome::Held;
                 places.push((scan.place(), at));
+            } else {
+                missing.push(at);
             }
         }
         // SAFETY: the table is open, and callers name the layout of this table.
-        unsafe { raise::at_places(scan.table, layout, places, raises, &mut outcomes) };
-        outcomes
+        unsafe { raise::at_places(scan.table, layout, places, raises, raised) };
+        missing.into_iter().for_each(gone);
     }
 }
 

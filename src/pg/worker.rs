@@ -16,8 +16,19 @@ const FLUSH_ENTRY_POINT: &str = "api_tokens_flush";
 /// Sees to it that a flush of this session's database is under way; `false` if none can be.
 /// `interval` is how long a worker waits before it flushes.
 ///
-/// A worker that is asked for on a standby is started when it is promoted.
-pub fn ensure_flush(interval: Duration) -> bool {
+/// A worker that is asked for on a standby is started when it is promoted. It is told how many
+/// flushes have failed in a row.
+pub fn ensure_flush(interval: Duration, failures: u32) -> bool {
+    start(interval, failures, false)
+}
+
+/// For a worker whose work is not done: sees to a successor, and waits until it has started; `false`
+/// if it has not, which is so where the server stops.
+pub fn hand_over(interval: Duration, failures: u32) -> bool {
+    start(interval, failures, true)
+}
+
+fn start(interval: Duration, failures: u32, wait: bool) -> bool {
     let Some(shared) = shmem::shared() else { return false };
     if has_failed_lately() {
         return false;
@@ -26,22 +37,40 @@ pub fn ensure_flush(interval: Duration) -> bool {
     let stamp = match shared.claims().claim(database, clock::now(), patience(interval)) {
         Claim::Mine(stamp) => stamp,
         Claim::UnderWay => return true,
-        Claim::NoPlace => return false,
+        Claim::NoPlace => {
+            FAILED_AT.set(Some(Instant::now()));
+            shared.counters().flush_failed(*b"53400", clock::now());
+            return false;
+        }
     };
-    let worker = BackgroundWorkerBuilder::new("api_tokens flush")
+    // SAFETY: the process id is set once, at the start of the process.
+    let here = unsafe { pg_sys::MyProcPid };
+    let started = BackgroundWorkerBuilder::new("api_tokens flush")
         .set_library("api_tokens")
         .set_function(FLUSH_ENTRY_POINT)
         .set_argument(pg_sys::Oid::from(database).into_datum())
+        .set_extra(&failures.to_string())
+        .set_notify_pid(if wait { here } else { 0 })
         .enable_spi_access()
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
         .set_restart_time(None)
         .load_dynamic();
-    if worker.is_err() {
+    let Ok(worker) = started else {
         shared.claims().release(database, stamp);
+        shared.counters().flush_failed(*b"53400", clock::now());
         warn();
+        return false;
+    };
+    if wait && worker.wait_for_startup().is_err() {
+        shared.claims().release(database, stamp);
         return false;
     }
     true
+}
+
+/// How many flushes have failed before this worker was started.
+pub fn failures() -> u32 {
+    BackgroundWorker::get_extra().parse().unwrap_or(0)
 }
 
 /// How long a worker may take, waiting included, before it is taken to be gone. On a standby it
@@ -102,6 +131,7 @@ pub fn release_claim() {
 pub fn connect(database: u32) {
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
     for (name, value) in [
+        (c"role", c"none"),
         (c"default_transaction_read_only", c"off"),
         (c"default_transaction_isolation", c"read committed"),
         (c"lock_timeout", c"2s"),
@@ -121,6 +151,10 @@ pub fn connect(database: u32) {
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn at_exit(_code: i32, _argument: Datum) {
+    // One that ends in good order has let go of its claim. This one could not connect.
+    if let (Some(_), Some(shared)) = (CLAIMED.get(), shmem::shared()) {
+        shared.counters().flush_failed(*b"57P03", clock::now());
+    }
     release_claim();
 }
 

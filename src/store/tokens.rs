@@ -6,7 +6,7 @@ use super::token::{HeldToken, StoredToken};
 use crate::error::Result;
 use crate::pg::argument::{CidrArray, IntervalValue, Jsonb};
 use crate::pg::datum::timestamptz;
-use crate::pg::raise::{Outcome, Raise};
+use crate::pg::raise::Raise;
 use crate::pg::row::Row;
 use crate::pg::scan::{Key, Lock, UniqueIndex};
 use api_tokens_logic::Error;
@@ -63,9 +63,9 @@ pub fn peek_each<'d>(
     BY_HASH.with(|index| index.find_each(keys, |row| read(row.map(StoredToken::new))));
 }
 
-/// Raises the last use and the use count of many tokens in place.
-pub(super) fn raise(raises: &[Raise]) -> Vec<Outcome> {
-    BY_ID.with(|index| index.raise(&columns::RAISED, raises))
+/// Raises the last use and the use count of many tokens in place; see `UniqueIndex::raise`.
+pub(super) fn raise(raises: &[Raise], raised: &mut dyn FnMut(usize), gone: &mut dyn FnMut(usize)) {
+    BY_ID.with(|index| index.raise(&columns::RAISED, raises, raised, gone));
 }
 
 /// All that is known of a token when it comes in, whether made here or imported.

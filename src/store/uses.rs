@@ -1,20 +1,22 @@
 //! Uses of tokens: kept in shared memory if there is some, and written to the table together.
 //!
 //! They are written in place: not in a transaction, so nothing is told to the map that could be
-//! rolled back. After a crash between the two a batch may be counted twice.
+//! rolled back. A flush is handed the uses it writes, and gives back what it could not write, so
+//! none is counted twice, whatever becomes of the flush and however many there are.
 
 use super::membership::members;
 use super::tokens;
 use crate::error::Result;
 use crate::guc;
-use crate::pg::raise::{Outcome, Raise};
+use crate::pg::raise::Raise;
 use crate::pg::shmem::{self, Shared};
-use crate::pg::worker;
+use crate::pg::{random, transaction, worker};
 use api_tokens_logic::counters::Event;
-use api_tokens_logic::time::Timestamp;
+use api_tokens_logic::time::{Span, Timestamp};
 use api_tokens_logic::touch_map::{Key, Pending, Recorded};
 use pgrx::spi::SpiResult;
 use pgrx::{Spi, Uuid};
+use std::cell::Cell;
 
 fn key(token_id: &[u8; 16]) -> Key {
     Key { database: shmem::database(), token_id: *token_id }
@@ -32,6 +34,11 @@ pub fn keep(token_id: &Uuid, now: Timestamp) -> bool {
     let Some(shared) = shmem::shared() else { return false };
     let counters = shared.counters();
     match shared.map().record(&key(token_id.as_bytes()), now) {
+        Recorded::Full if transaction::is_in_recovery() => {
+            // Nothing is written on a standby, so no place would ever become free.
+            shared.map().record_evicting(&key(token_id.as_bytes()), now);
+            counters.count(Event::Eviction, 1);
+        }
         Recorded::Full => {
             counters.count(Event::MapFull, 1);
             return false;
@@ -40,7 +47,7 @@ pub fn keep(token_id: &Uuid, now: Timestamp) -> bool {
         Recorded::Kept => {}
     }
     counters.count(Event::Coalesced, 1);
-    worker::ensure_flush(guc::flush_interval())
+    worker::ensure_flush(guc::flush_interval(), 0)
 }
 
 pub fn note_row_write() {
@@ -49,30 +56,64 @@ pub fn note_row_write() {
     }
 }
 
+/// Uses handed out to be written together; what is not written is given back when it is dropped.
+pub struct Batch<'a> {
+    shared: &'a Shared,
+    uses: Vec<Pending>,
+    is_done: Vec<Cell<bool>>,
+}
+
 const BATCH: usize = 10_000;
 
-/// What has to be written for this session's database, in batches.
-pub fn pending(shared: &Shared) -> Vec<Vec<Pending>> {
-    let (map, database) = (shared.map(), shmem::database());
-    let all: Vec<Pending> =
-        (0..map.bucket_count()).flat_map(|bucket| map.pending(bucket, database)).collect();
-    all.chunks(BATCH).map(<[Pending]>::to_vec).collect()
+/// How many uses a batch has after so many failures in a row: in the end one, so that a row that
+/// cannot be written holds up nothing but itself.
+fn batch_size(failures: u32) -> usize {
+    (BATCH >> failures.saturating_mul(2).min(16)).max(1)
+}
+
+/// What has to be written for this session's database, in batches, from another place each time.
+pub fn pending(shared: &Shared, failures: u32) -> impl Iterator<Item = Batch<'_>> {
+    let (map, database, size) = (shared.map(), shmem::database(), batch_size(failures));
+    let count = map.bucket_count();
+    let start = u32::from_ne_bytes(random::bytes()) as usize % count;
+    let mut buckets = (start..count).chain(0..start);
+    std::iter::from_fn(move || {
+        let mut uses = Vec::new();
+        while uses.len() < size {
+            let Some(bucket) = buckets.next() else { break };
+            uses.extend(map.hand_out(bucket, database));
+        }
+        let is_done = vec![Cell::new(false); uses.len()];
+        (!uses.is_empty()).then_some(Batch { shared, uses, is_done })
+    })
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        for (used, is_done) in self.uses.iter().zip(&self.is_done) {
+            if !is_done.get() {
+                self.shared.map().give_back(&key(&used.token_id), used.uses);
+            }
+        }
+    }
 }
 
 /// Is anything left to be written for this session's database?
 pub fn is_any_pending(shared: &Shared) -> bool {
     let (map, database) = (shared.map(), shmem::database());
-    (0..map.bucket_count()).any(|bucket| map.pending(bucket, database).next().is_some())
+    (0..map.bucket_count()).any(|bucket| map.is_pending(bucket, database))
 }
 
 /// Writes a batch and tells the map; says how many rows it wrote, `None` if the extension is not in
 /// this database. A row that somebody else holds is left for the next time; a token that is gone
-/// has no uses to remember.
-pub fn write(shared: &Shared, batch: &[Pending]) -> Result<Option<u64>> {
+/// has no uses to remember, unless it may not have been committed yet.
+pub fn write(batch: &Batch, now: Timestamp) -> Result<Option<u64>> {
+    const TO_COMMIT: Span = Span(60_000_000);
     if !is_installed()? {
         return Ok(None);
     }
     let raises: Vec<Raise> = batch
+        .uses
         .iter()
         .map(|used| Raise {
             key: used.token_id,
@@ -80,13 +121,25 @@ pub fn write(shared: &Shared, batch: &[Pending]) -> Result<Option<u64>> {
             counter: used.uses.cast_signed(),
         })
         .collect();
-    let outcomes = tokens::raise(&raises);
-    for (used, outcome) in batch.iter().zip(&outcomes) {
-        if *outcome != Outcome::Held {
-            shared.map().written(&key(&used.token_id), used.uses);
-        }
-    }
-    Ok(Some(outcomes.iter().filter(|outcome| **outcome == Outcome::Raised).count() as u64))
+    let mut rows = 0;
+    let written = |at: usize| {
+        let used = &batch.uses[at];
+        batch.shared.map().written(&key(&used.token_id), used.uses);
+        batch.is_done[at].set(true);
+    };
+    tokens::raise(
+        &raises,
+        &mut |at| {
+            written(at);
+            rows += 1;
+        },
+        &mut |at| {
+            if now.since(batch.uses[at].last_use) > TO_COMMIT {
+                written(at);
+            }
+        },
+    );
+    Ok(Some(rows))
 }
 
 /// Is the extension in this database, its table locked against DROP until the transaction ends?

@@ -94,27 +94,32 @@ fn keep(loaded: &Loaded, wrapped: &WrappedDek) -> Result<Rc<Key>> {
 /// The data key that seals for a namespace, made if there is none, and held until the transaction
 /// ends. A key that only others' rings could open is not made beside theirs.
 pub(super) fn sealing(namespace: &str) -> Result<Dek> {
+    // It may be made by somebody else, and shredded, between two looks at it. A snapshot from before
+    // sees none of that.
+    const ATTEMPTS: usize = 10;
     let loaded = keyring::loaded()?;
-    if let Some(wrapped) = deks::hold_active(namespace)? {
-        let kept = with_kept(&loaded, |keys| keys.get(&wrapped.dek_id).cloned());
-        let key = kept.map_or_else(|| keep(&loaded, &wrapped), Ok)?;
-        return Ok(Dek { id: wrapped.dek_id, key });
+    for _ in 0..ATTEMPTS {
+        if let Some(wrapped) = deks::hold_active(namespace)? {
+            let kept = with_kept(&loaded, |keys| keys.get(&wrapped.dek_id).cloned());
+            let key = kept.map_or_else(|| keep(&loaded, &wrapped), Ok)?;
+            return Ok(Dek { id: wrapped.dek_id, key });
+        }
+        if let Some(made) = create(&loaded.ring, namespace)? {
+            return Ok(made);
+        }
     }
-    create(&loaded.ring, namespace)
+    Err(Error::Conflict.into())
 }
 
-/// Makes the data key of a namespace that has none that seals.
-pub(super) fn create(ring: &Ring, namespace: &str) -> Result<Dek> {
+/// Makes the data key of a namespace that has none that seals; `None` if somebody else has made it
+/// in this moment.
+pub(super) fn create(ring: &Ring, namespace: &str) -> Result<Option<Dek>> {
     if let Some(in_use) = deks::in_use_besides(&ring.ids())? {
         return Err(Error::StrangeRing { in_use, loaded: ring.ids() }.into());
     }
     let now = clock::now();
     let key = Key::filled(random::fill);
     let dek_id = KeyId(*id::new_id(now, random::bytes()).as_bytes());
-    if deks::insert(&wrap(ring, dek_id, namespace, &key), now)? {
-        return Ok(Dek { id: dek_id, key: Rc::new(key) });
-    }
-    // Somebody else has made it in this moment. A snapshot from before cannot see it.
-    let theirs = deks::hold_active(namespace)?.ok_or(Error::Conflict)?;
-    Ok(Dek { id: theirs.dek_id, key: Rc::new(unwrap(ring, &theirs)?) })
+    let is_made = deks::insert(&wrap(ring, dek_id, namespace, &key), now)?;
+    Ok(is_made.then(|| Dek { id: dek_id, key: Rc::new(key) }))
 }

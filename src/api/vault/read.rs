@@ -74,6 +74,24 @@ fn readable(name: Name) -> Option<Secret> {
 
 /// One version in the clear; `None` if there is none of this number.
 pub(super) fn read(name: Name, version: i32) -> Result<Option<Plaintext>> {
+    use crate::error::Error::Refused;
+    let mut opened = read_once(name, version);
+    // A rotation may have moved the value and destroyed its old key between the two looks.
+    for _ in 0..RETRIES {
+        match opened {
+            Err(Refused(Error::Unopened(OpenError::KeyMissing(_)))) => {
+                opened = read_once(name, version);
+            }
+            _ => break,
+        }
+    }
+    opened
+}
+
+/// Each of them would need another rotation to finish in this very moment.
+const RETRIES: usize = 3;
+
+fn read_once(name: Name, version: i32) -> Result<Option<Plaintext>> {
     versions::find(name, version, |found| match found {
         None => Ok(None),
         Some(Found::Client { .. }) => Err(Error::ClientEncrypted.into()),

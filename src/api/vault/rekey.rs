@@ -30,7 +30,8 @@ pub(super) fn size(batch: Option<i32>) -> Result<i32> {
 fn step(batch: Option<i32>, wait: Option<bool>) -> Result<i64> {
     let (batch, wait) = (size(batch)?, input::required("wait", wait)?);
     let ring = keyring::loaded()?.ring;
-    let held = deks::hold_of_others(&ring.primary().id, batch, wait)?;
+    // Who waits holds nothing that others wait for in another order: one row at a time.
+    let held = deks::hold_of_others(&ring.primary().id, if wait { 1 } else { batch }, wait)?;
     let mut rewrapped = Vec::with_capacity(held.len());
     for dek in &held {
         pgrx::check_for_interrupts!();

@@ -29,7 +29,7 @@ fn begin(namespace: Option<&str>) -> Result<bool> {
     if !deks::retired(namespace)?.is_empty() || !deks::retire(namespace)? {
         return Ok(false);
     }
-    dek::create(&ring, namespace)?;
+    dek::create(&ring, namespace)?.ok_or(Error::Conflict)?;
     Ok(true)
 }
 
@@ -52,20 +52,15 @@ fn step(namespace: Option<&str>, batch: Option<i32>, wait: Option<bool>) -> Resu
     if retired.is_empty() {
         return Ok(None);
     }
+    if !deks::are_in_use(&retired) {
+        return finish(namespace, wait).map(Some);
+    }
     let dek = dek::sealing(namespace)?;
-    let mut held = versions::hold_of(retired, batch, wait)?;
+    // Who waits holds nothing that others wait for in another order: one row at a time.
+    let mut held = versions::hold_of(retired, if wait { 1 } else { batch }, wait)?;
     for version in &mut held {
         pgrx::check_for_interrupts!();
         reseal(&dek, version)?;
-    }
-    if held.is_empty() && wait {
-        // Those who are sealing with an old key hold it: this waits for them, and what they have
-        // stored is seen by the next step.
-        let deks = deks::hold_all(namespace, false)?;
-        if !deks::are_in_use(&deks) {
-            deks::destroy(deks)?;
-        }
-        return Ok(Some(0));
     }
     let count = versions::reseal(namespace, &dek.id, &held)? as i64;
     if count > 0 {
@@ -73,6 +68,18 @@ fn step(namespace: Option<&str>, batch: Option<i32>, wait: Option<bool>) -> Resu
         events::record(Method::VaultRekey, event)?;
     }
     Ok(Some(count))
+}
+
+/// Destroys the old keys, if it may wait for those who are sealing with one: they hold it, and what
+/// they have stored is seen by the next step.
+fn finish(namespace: &str, wait: bool) -> Result<i64> {
+    if wait {
+        let deks = deks::hold_all(namespace, false)?;
+        if !deks::are_in_use(&deks) {
+            deks::destroy(deks)?;
+        }
+    }
+    Ok(0)
 }
 
 /// Opened again before anything is written.

@@ -1,6 +1,7 @@
 //! Does everything open? The last step after a restore.
 
 use super::dek::{self, unwrap};
+use super::read::read;
 use super::store::context;
 use crate::error::{self, Error};
 use crate::keyring;
@@ -53,7 +54,15 @@ fn of_values() -> error::Result<Counts> {
         let next = versions::after(Some(last), BATCH)?;
         for value in &batch {
             pgrx::check_for_interrupts!();
-            let opened = dek::open(&context(value.name(), value.version), &value.sealed);
+            let mut opened =
+                dek::open(&context(value.name(), value.version), &value.sealed).map(Some);
+            if opened.is_err() {
+                // It may have been changed, moved to another key or deleted since the batch was read.
+                opened = read(value.name(), value.version);
+            }
+            if opened.as_ref().is_ok_and(Option::is_none) {
+                continue;
+            }
             *counts.entry(result(opened.map(|_| ()))?).or_default() += 1;
         }
         batch = next;
