@@ -170,6 +170,11 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'checked_namespace_wrapper';
 COMMENT ON FUNCTION api_tokens.checked_namespace(text) IS 'The namespace, or an error if there can be none of that name';
 
+CREATE FUNCTION api_tokens.checked_key_name(key_name text) RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'checked_key_name_wrapper';
+COMMENT ON FUNCTION api_tokens.checked_key_name(text) IS 'The name of a value, or an error if there can be none of that name';
+
 CREATE FUNCTION api_tokens.checked_max_rows(max_rows integer) RETURNS bigint
 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'checked_max_rows_wrapper';
@@ -382,10 +387,13 @@ IS 'Counters of the whole server since its start: checks, refusals by reason, th
 
 -- Vault ----------------------------------------------------------------------------------------
 
+-- Plans are kept for a session. One made while the tables were small must not read them whole
+-- when they are not: hence enable_seqscan = off where every look is one by an index.
+
 CREATE FUNCTION @extschema@.api_vault_store(namespace text, key_name text, value text, expected_version integer = NULL,
     metadata jsonb = NULL, expires_at timestamptz = NULL)
 RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'api_vault_store_wrapper';
 COMMENT ON FUNCTION @extschema@.api_vault_store(text, text, text, integer, jsonb, timestamptz)
 IS 'Seals a value as the new current version and returns its number; with expected_version only if that is still current (0: none yet)';
@@ -426,7 +434,7 @@ AS $$
         ON s.namespace OPERATOR(pg_catalog.=) v.namespace
         AND s.key_name OPERATOR(pg_catalog.=) v.key_name
     WHERE v.namespace OPERATOR(pg_catalog.=) api_tokens.checked_namespace($1)
-        AND v.key_name OPERATOR(pg_catalog.=) $2
+        AND v.key_name OPERATOR(pg_catalog.=) api_tokens.checked_key_name($2)
     ORDER BY v.version DESC
 $$;
 COMMENT ON FUNCTION @extschema@.api_vault_versions(text, text)
@@ -434,7 +442,7 @@ IS 'The versions there are of a value, newest first';
 
 CREATE FUNCTION @extschema@.api_vault_rollback(namespace text, key_name text, version integer)
 RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'api_vault_rollback_wrapper';
 COMMENT ON FUNCTION @extschema@.api_vault_rollback(text, text, integer)
 IS 'Makes the value of an earlier version current again, as a new version, and returns its number';
@@ -462,7 +470,7 @@ IS 'Deletes a version, or all, for good; returns how many';
 
 CREATE FUNCTION @extschema@.api_vault_shred(namespace text, confirm text)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'api_vault_shred_wrapper';
 COMMENT ON FUNCTION @extschema@.api_vault_shred(text, text)
 IS 'Destroys the data keys of a namespace and all its values for good; confirm is the namespace again. Returns how many values';
@@ -470,7 +478,7 @@ IS 'Destroys the data keys of a namespace and all its values for good; confirm i
 CREATE FUNCTION @extschema@.api_vault_store_encrypted(namespace text, key_name text, encrypted_value text,
     iv text)
 RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'api_vault_store_encrypted_wrapper';
 COMMENT ON FUNCTION @extschema@.api_vault_store_encrypted(text, text, text, text)
 IS 'Keeps a value that a client encrypted, as it is; both texts are base64';
@@ -497,14 +505,14 @@ IS 'Decrypts what api_vault_encrypt_value() or convex-api-tokens encrypted';
 
 CREATE FUNCTION @extschema@.api_vault_rekey_step(batch integer = 500, wait boolean = false)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'api_vault_rekey_step_wrapper';
 COMMENT ON FUNCTION @extschema@.api_vault_rekey_step(integer, boolean)
-IS 'Wraps some data keys by the primary key and returns how many; what others hold is left out, or waited for';
+IS 'Wraps some data keys by the primary key and returns how many, NULL when nothing is left; what others hold is left out, or waited for';
 
 CREATE FUNCTION @extschema@.api_vault_rotate_dek_begin(namespace text)
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'api_vault_rotate_dek_begin_wrapper';
 COMMENT ON FUNCTION @extschema@.api_vault_rotate_dek_begin(text)
 IS 'Gives a namespace a new data key; false if a rotation is to be finished first, or there is no key yet';
@@ -512,7 +520,7 @@ IS 'Gives a namespace a new data key; false if a rotation is to be finished firs
 CREATE FUNCTION @extschema@.api_vault_rotate_dek_step(namespace text, batch integer = 500,
     wait boolean = false)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'api_vault_rotate_dek_step_wrapper';
 COMMENT ON FUNCTION @extschema@.api_vault_rotate_dek_step(text, integer, boolean)
 IS 'Seals some values by the new data key and returns how many; NULL when nothing is left';
@@ -528,11 +536,11 @@ BEGIN
     LOOP
         step := @extschema@.api_vault_rekey_step(batch, wait);
         COMMIT;
+        EXIT WHEN step IS NULL;
         total := total OPERATOR(pg_catalog.+) step;
         IF step OPERATOR(pg_catalog.>) 0 THEN
             RAISE NOTICE 'data keys wrapped by the primary key: %', total;
         END IF;
-        EXIT WHEN step OPERATOR(pg_catalog.=) 0 AND wait;
         wait := step OPERATOR(pg_catalog.=) 0;
     END LOOP;
 END $$;
@@ -543,22 +551,29 @@ CREATE PROCEDURE @extschema@.api_vault_rotate_dek(namespace text, batch integer 
 DECLARE
     step bigint;
     total bigint := 0;
-    wait boolean := false;
+    wait boolean;
+    is_new boolean;
 BEGIN
-    IF NOT @extschema@.api_vault_rotate_dek_begin(namespace) THEN
-        RAISE NOTICE 'there is no data key to replace, or an earlier rotation goes on';
-    END IF;
-    COMMIT;
-    LOOP
-        step := @extschema@.api_vault_rotate_dek_step(namespace, batch, wait);
+    -- An earlier rotation that was interrupted is finished first.
+    FOR attempt IN 1 .. 2 LOOP
+        is_new := @extschema@.api_vault_rotate_dek_begin(namespace);
         COMMIT;
-        EXIT WHEN step IS NULL;
-        total := total OPERATOR(pg_catalog.+) step;
-        IF step OPERATOR(pg_catalog.>) 0 THEN
-            RAISE NOTICE 'values sealed by the new data key: %', total;
-        END IF;
-        wait := step OPERATOR(pg_catalog.=) 0;
+        wait := false;
+        LOOP
+            step := @extschema@.api_vault_rotate_dek_step(namespace, batch, wait);
+            COMMIT;
+            EXIT WHEN step IS NULL;
+            total := total OPERATOR(pg_catalog.+) step;
+            IF step OPERATOR(pg_catalog.>) 0 THEN
+                RAISE NOTICE 'values sealed by the new data key: %', total;
+            END IF;
+            wait := step OPERATOR(pg_catalog.=) 0;
+        END LOOP;
+        EXIT WHEN is_new;
     END LOOP;
+    IF NOT is_new THEN
+        RAISE NOTICE 'the namespace has no data key yet';
+    END IF;
 END $$;
 COMMENT ON PROCEDURE @extschema@.api_vault_rotate_dek(text, integer)
 IS 'Gives a namespace a new data key and seals all its values by it, a batch per transaction; can be interrupted and called again';
@@ -572,7 +587,7 @@ COMMENT ON FUNCTION @extschema@.api_vault_key_status()
 IS 'The key-encryption keys that are loaded or in use, and what each has wrapped; role is primary, open only or missing';
 
 CREATE FUNCTION @extschema@.api_vault_verify() RETURNS TABLE (object text, result text, count bigint)
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'api_vault_verify_wrapper';
 COMMENT ON FUNCTION @extschema@.api_vault_verify()
 IS 'Opens every data key and every value and counts them by result: ok, key missing, wrong context, damaged';
@@ -585,6 +600,15 @@ AS $$
     FROM (
         SELECT 'log_statement' AS check_name, pg_catalog.current_setting('log_statement') AS setting
         UNION ALL SELECT 'log_min_duration_statement', pg_catalog.current_setting('log_min_duration_statement')
+        UNION ALL SELECT 'log_min_duration_sample', pg_catalog.current_setting('log_min_duration_sample')
+        UNION ALL SELECT 'log_transaction_sample_rate', pg_catalog.current_setting('log_transaction_sample_rate')
+        UNION ALL SELECT 'log_min_error_statement', pg_catalog.current_setting('log_min_error_statement')
+        UNION ALL SELECT 'debug_print', pg_catalog.concat_ws(' ', pg_catalog.current_setting('debug_print_parse'),
+            pg_catalog.current_setting('debug_print_rewritten'), pg_catalog.current_setting('debug_print_plan'))
+        UNION ALL SELECT 'settings of roles and databases', COALESCE((
+            SELECT pg_catalog.string_agg(DISTINCT pg_catalog.split_part(one, '=', 1), ' ')
+            FROM pg_catalog.pg_db_role_setting d, pg_catalog.unnest(d.setconfig) one
+            WHERE one OPERATOR(pg_catalog.~) '^(log_|auto_explain|debug_print)'), 'none about logging')
         UNION ALL SELECT 'log_parameter_max_length', pg_catalog.current_setting('log_parameter_max_length')
         UNION ALL SELECT 'log_parameter_max_length_on_error', pg_catalog.current_setting('log_parameter_max_length_on_error')
         UNION ALL SELECT 'auto_explain.log_min_duration', COALESCE(pg_catalog.current_setting('auto_explain.log_min_duration', true), '-1')
@@ -600,6 +624,11 @@ AS $$
             CASE s.check_name
                 WHEN 'log_statement' THEN s.setting OPERATOR(pg_catalog.=) ANY ('{none,ddl}')
                 WHEN 'log_min_duration_statement' THEN s.setting OPERATOR(pg_catalog.=) '-1'
+                WHEN 'log_min_duration_sample' THEN s.setting OPERATOR(pg_catalog.=) '-1'
+                WHEN 'log_transaction_sample_rate' THEN s.setting OPERATOR(pg_catalog.=) '0'
+                WHEN 'log_min_error_statement' THEN s.setting OPERATOR(pg_catalog.=) 'panic'
+                WHEN 'debug_print' THEN s.setting OPERATOR(pg_catalog.=) 'off off off'
+                WHEN 'settings of roles and databases' THEN s.setting OPERATOR(pg_catalog.=) 'none about logging'
                 WHEN 'log_parameter_max_length' THEN s.setting OPERATOR(pg_catalog.=) '0'
                 WHEN 'log_parameter_max_length_on_error' THEN s.setting OPERATOR(pg_catalog.=) '0'
                 WHEN 'auto_explain.log_min_duration' THEN s.setting OPERATOR(pg_catalog.=) '-1'
@@ -611,6 +640,11 @@ AS $$
             CASE s.check_name
                 WHEN 'log_statement' THEN 'Statements with a token or a value written into them are logged whole: set it to ddl or none, and pass secrets as bind parameters'
                 WHEN 'log_min_duration_statement' THEN 'Slow statements are logged whole: set it to -1, or pass secrets as bind parameters only'
+                WHEN 'log_min_duration_sample' THEN 'Some statements are logged whole: set it to -1'
+                WHEN 'log_transaction_sample_rate' THEN 'Some transactions are logged whole: set it to 0'
+                WHEN 'log_min_error_statement' THEN 'A statement that fails is logged whole: pass secrets as bind parameters only, or set it to panic'
+                WHEN 'debug_print' THEN 'Statements are logged as trees, constants included: set debug_print_parse, _rewritten and _plan to off'
+                WHEN 'settings of roles and databases' THEN 'Some roles or databases log otherwise than this session: look at them in pg_db_role_setting'
                 WHEN 'log_parameter_max_length' THEN 'Bind parameters are logged with statements: set it to 0'
                 WHEN 'log_parameter_max_length_on_error' THEN 'Bind parameters are logged with errors: set it to 0'
                 WHEN 'auto_explain.log_min_duration' THEN 'auto_explain logs statements and plans whole: set it to -1'
@@ -645,6 +679,7 @@ REVOKE EXECUTE ON ROUTINE
     api_tokens.token_status(timestamptz, boolean, boolean, timestamptz, timestamptz, interval, timestamptz),
     api_tokens.live_last_use(uuid, timestamptz),
     api_tokens.checked_namespace(text),
+    api_tokens.checked_key_name(text),
     api_tokens.checked_max_rows(integer),
     api_tokens.update_token(uuid, jsonb),
     @extschema@.api_token_create(text, text, jsonb, text[], timestamptz, interval, text, cidr[], boolean, bigint, bigint, interval, integer, interval, timestamptz),

@@ -6,8 +6,9 @@ use crate::pg::key_source::{self, Unreadable};
 use api_tokens_logic::error::SourceError;
 use api_tokens_logic::vault::keyring::Ring;
 use api_tokens_logic::{Error, Result};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 const FILE: &str = "api_tokens.vault_key_file";
 const COMMAND: &str = "api_tokens.vault_key_command";
@@ -51,9 +52,27 @@ pub fn loaded() -> Result<Loaded> {
     Ok(now)
 }
 
+/// The ring as it lies there now, if it is another than the one in force: for a statement that began
+/// before a reload and finds that a key is missing. Looks at most once a second.
+pub fn renewed() -> Option<Loaded> {
+    thread_local! {
+        static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    if LOOKED.get().is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
+        return None;
+    }
+    LOOKED.set(Some(Instant::now()));
+    let last = LOADED.with_borrow(Clone::clone)?;
+    let ring = read().ok().filter(|ring| ring.ids() != last.ring.ids())?;
+    let generation = last.generation + 1;
+    let now = Loaded { ring: Rc::new(ring), generation, ..last };
+    LOADED.set(Some(now.clone()));
+    Some(now)
+}
+
 /// Can the keys be read as they lie there now?
-pub fn check() -> Result<()> {
-    read().map(|_| ())
+pub fn check() -> Result<Ring> {
+    read()
 }
 
 /// Reads the first source that is set.

@@ -58,6 +58,7 @@ const CALLS: &[(&str, &str)] = &[
     ("nobody", "SELECT api_tokens.checked_namespace('x')"),
     ("nobody", "SELECT api_tokens.live_last_use(gen_random_uuid(), now())"),
     ("nobody", "SELECT api_tokens.vault_key_problem()"),
+    ("nobody", "SELECT api_tokens.checked_key_name('x')"),
     ("nobody", "SELECT * FROM api_tokens.tokens"),
     ("nobody", "SELECT * FROM api_tokens.vault_deks"),
     ("nobody", "SELECT * FROM api_tokens.vault_secrets"),

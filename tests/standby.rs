@@ -104,3 +104,22 @@ fn a_standby_checks_and_follows() {
     let seen = column(&mut replica, methods, &[&cursor, &after.id]);
     assert_eq!(seen, ["create", "invalidate"], "of {}", rows.len());
 }
+
+#[test]
+fn a_standby_opens_the_vault() {
+    let db = Database::new();
+    let mut primary = db.connect();
+    run(&mut primary, "SELECT api_vault_store('acme', 'k', 'value')", &[]);
+    let standby = Standby::start();
+    let mut replica = standby.connect(&db.name);
+    replay(&mut primary, &mut replica);
+    assert_eq!(text(&mut replica, "SELECT api_vault_get('acme', 'k')", &[]), "value");
+    let verified = "SELECT object || ' ' || result || ' ' || count FROM api_vault_verify()";
+    assert_eq!(column(&mut replica, verified, &[]), ["data key ok 1", "value ok 1"]);
+    assert_eq!(
+        text(&mut replica, "SELECT role || ' ' || deks FROM api_vault_key_status()", &[]),
+        "primary 1"
+    );
+    let refused = failure(&mut replica, "SELECT api_vault_store('acme', 'k', 'v')", &[]);
+    assert_eq!(refused.code().code(), "25006");
+}

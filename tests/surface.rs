@@ -58,7 +58,7 @@ fn every_object_is_commented_and_every_definer_pins_its_path() {
         WHERE e.extname = 'api_tokens' AND obj_description(p.oid, 'pg_proc') IS NULL";
     assert!(column(&mut sql, uncommented, &[]).is_empty());
     let unpinned = "SELECT proname FROM pg_proc WHERE prosecdef AND proname LIKE 'api\\_%'
-        AND proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp']";
+        AND (proconfig[1] = 'search_path=pg_catalog, pg_temp') IS NOT TRUE";
     assert!(column(&mut sql, unpinned, &[]).is_empty());
 }
 

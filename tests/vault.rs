@@ -96,6 +96,7 @@ fn deleted_can_be_undone_and_destroyed_cannot() {
     assert_eq!(get(&mut sql, "k"), None, "an older version does not take its place");
     assert_eq!(text(&mut sql, "SELECT api_vault_get('acme', 'k', 1)", &[]), "one");
     assert_eq!(number(&mut sql, "SELECT api_vault_destroy('acme', 'k')", &[]), 1);
+    assert_eq!(number(&mut sql, "SELECT count(*) FROM api_vault_list('acme')", &[]), 0);
     assert_eq!(number(&mut sql, "SELECT api_vault_destroy('acme', 'k')", &[]), 0);
     assert!(!truth(&mut sql, "SELECT api_vault_undelete('acme', 'k')", &[]));
     assert_eq!(store(&mut sql, "k", "three"), 3, "no number is used twice");
@@ -115,6 +116,57 @@ fn an_expired_value_is_not_shown() {
     assert_eq!(maybe(&mut sql, "SELECT api_vault_get('acme', 'k', 1)", &[]), None);
     store(&mut sql, "k", "new");
     assert_eq!(get(&mut sql, "k").as_deref(), Some("new"), "without an end");
+}
+
+#[test]
+fn rolling_back_keeps_what_is_known_of_the_value() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    store(&mut sql, "k", "one");
+    let about = "SELECT api_vault_store('acme', 'k', 'two', metadata => '{\"a\": 1}', expires_at => 'infinity')";
+    run(&mut sql, about, &[]);
+    run(&mut sql, "SELECT api_vault_rollback('acme', 'k', 1)", &[]);
+    let kept = "SELECT concat_ws(' ', metadata, expires_at) FROM api_vault_list('acme')";
+    assert_eq!(text(&mut sql, kept, &[]), "{\"a\": 1} infinity");
+    sql.batch_execute("UPDATE api_tokens.vault_secrets SET expires_at = now() - interval '1 s'")
+        .expect("age");
+    run(&mut sql, "SELECT api_vault_rollback('acme', 'k', 2)", &[]);
+    assert_eq!(get(&mut sql, "k").as_deref(), Some("two"), "an end that has passed does not stay");
+
+    let client = "SELECT api_vault_store_encrypted('acme', 'c', encrypted_value, iv) FROM api_vault_encrypt_value($1, 's')";
+    run(&mut sql, client, &[&"first"]);
+    run(&mut sql, client, &[&"second"]);
+    assert_eq!(number(&mut sql, "SELECT api_vault_rollback('acme', 'c', 1)", &[]), 3);
+    let opened = "SELECT api_vault_decrypt_value(encrypted_value, iv, 's') FROM api_vault_get_encrypted('acme', 'c')";
+    assert_eq!(text(&mut sql, opened, &[]), "first");
+    run(&mut sql, "SELECT api_vault_delete('acme', 'c')", &[]);
+    let deleted = "SELECT iv FROM api_vault_get_encrypted('acme', 'c')";
+    assert_eq!(maybe(&mut sql, deleted, &[]), None);
+}
+
+#[test]
+fn a_reader_finds_a_value_that_is_being_replaced() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    store(&mut sql, "k", "0");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut sql = db.connect();
+            sql.batch_execute("SET api_tokens.vault_keep_versions = 1").expect("set");
+            for number in 0..400 {
+                store(&mut sql, "k", &number.to_string());
+            }
+        });
+        let rotation = scope.spawn(|| {
+            let mut sql = db.connect();
+            for _ in 0..40 {
+                sql.batch_execute("CALL api_vault_rotate_dek('acme')").expect("rotate");
+            }
+        });
+        while !(writer.is_finished() && rotation.is_finished()) {
+            assert!(get(&mut sql, "k").is_some());
+        }
+    });
 }
 
 #[test]
@@ -347,6 +399,7 @@ fn the_doctor_names_what_is_wrong_and_what_to_do() {
         "cleanup",
         "data_checksums",
         "log_min_duration_statement",
+        "log_min_error_statement",
         "log_parameter_max_length",
         "log_parameter_max_length_on_error",
         "log_statement",
@@ -465,6 +518,8 @@ fn bad_calls_are_refused_and_quoted_nowhere() {
         ("api_vault_rollback('a', 'k', 1)", "P0002"),
         ("api_vault_shred('a', NULL)", "22004"),
         ("api_vault_list('')", "22023"),
+        ("api_vault_versions('a', '')", "22023"),
+        ("api_vault_versions('a', NULL)", "22004"),
         ("api_vault_store_encrypted('a', 'k', NULL, '{m}')", "22004"),
         ("api_vault_store_encrypted('a', 'k', '{m}', NULL)", "22004"),
         ("api_vault_store_encrypted('a', 'k', '{m}', 'AAAAAAAAAAAAAAAA')", "22023"),

@@ -73,6 +73,9 @@ fn a_ring_is_rotated_without_a_gap() {
     sql.batch_execute("CALL api_vault_rekey(1)").expect("rekey");
     assert_eq!(status(&mut sql), ["second primary 3", "first open only 0"]);
 
+    // A key that is taken out works no more, also in a session that had used it.
+    use_keys(&mut sql, &[&format!("{FIRST} first")]);
+    assert_eq!(failure(&mut sql, "SELECT api_vault_get('a', 'k')", &[]).code().code(), "55000");
     use_keys(&mut sql, &[&format!("{SECOND} second")]);
     for (namespace, value) in [("a", "one"), ("b", "two"), ("c", "three")] {
         assert_eq!(get(&mut sql, namespace), value);

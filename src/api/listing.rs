@@ -45,6 +45,12 @@ fn checked_namespace(namespace: Option<&str>) -> Answer<String> {
     Ok(check()?)
 }
 
+#[pg_extern(immutable, parallel_safe)]
+fn checked_key_name(key_name: Option<&str>) -> Answer<String> {
+    let check = || -> Result<String> { Ok(input::key_name(key_name)?.to_owned()) };
+    Ok(check()?)
+}
+
 /// NULL stays NULL, which LIMIT takes for no limit.
 #[pg_extern(immutable, parallel_safe)]
 fn checked_max_rows(max_rows: Option<i32>) -> Answer<Option<i64>> {

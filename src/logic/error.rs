@@ -85,6 +85,11 @@ pub enum Error {
     },
     /// A sealed box does not open though there is a key for it.
     Unopened(OpenError),
+    /// The same, while many are worked on: tells which.
+    UnopenedAt {
+        place: String,
+        cause: OpenError,
+    },
     /// Somebody else has stored a value meanwhile; or there is none, which is version 0.
     VersionChanged {
         expected: i32,
@@ -161,7 +166,7 @@ impl Error {
             Self::UnknownToken | Self::NoSuchVersion => SqlState::NoDataFound,
             Self::DuplicateToken => SqlState::UniqueViolation,
             Self::Conflict | Self::VersionChanged { .. } => SqlState::SerializationFailure,
-            Self::Unopened(_) => SqlState::DataCorrupted,
+            Self::Unopened(_) | Self::UnopenedAt { .. } => SqlState::DataCorrupted,
             Self::Length { .. }
             | Self::Malformed { .. }
             | Self::NotInFuture { .. }
@@ -226,10 +231,11 @@ impl Error {
             Self::StrangeRing { .. } => {
                 "none of the loaded keys is one that the vault was sealed with".into()
             }
-            Self::Unopened(OpenError::WrongContext) => {
+            Self::Unopened(OpenError::WrongContext)
+            | Self::UnopenedAt { cause: OpenError::WrongContext, .. } => {
                 "a sealed value lies in a place it was not sealed for".into()
             }
-            Self::Unopened(_) => "a sealed value is damaged".into(),
+            Self::Unopened(_) | Self::UnopenedAt { .. } => "a sealed value is damaged".into(),
             Self::VersionChanged { expected, .. } => {
                 format!("the current version is not {expected}").into()
             }
@@ -263,6 +269,7 @@ impl Error {
             Self::StrangeRing { in_use, loaded } => {
                 Some(format!("In use: {in_use}. Loaded: {}.", list(loaded)).into())
             }
+            Self::UnopenedAt { place, .. } => Some(format!("It is {place}.").into()),
             Self::Unopened(OpenError::KeyMissing(id)) => {
                 Some(format!("Its data key {id} is not there.").into())
             }
@@ -312,6 +319,18 @@ impl Error {
                 Some("Add the key to the key ring and reload the configuration.".into())
             }
             Self::Unopened(_) => Some("Restore it from a backup.".into()),
+            Self::UnopenedAt { .. } => Some(
+                "Restore it from a backup, or give it up with api_vault_destroy() or \
+                api_vault_shred(), and call again."
+                    .into(),
+            ),
+            Self::Missing { .. } => Some("Pass a value that is not null.".into()),
+            Self::Length { .. } => Some("Bytes of UTF-8 count, not characters.".into()),
+            Self::ValueTooLong { .. } => Some(
+                "Raise api_tokens.vault_max_value_bytes, or keep the data elsewhere and only its key \
+                here."
+                    .into(),
+            ),
             Self::VersionChanged { .. } => Some("Read the value again, and retry.".into()),
             Self::ClientEncrypted => Some("Use api_vault_get_encrypted().".into()),
             Self::NotClientEncrypted => Some("Use api_vault_get().".into()),

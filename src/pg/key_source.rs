@@ -1,10 +1,11 @@
 //! Where keys come from: a file, a command, the environment. What is read is wiped when dropped.
 
 use pgrx::pg_sys;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
@@ -30,7 +31,8 @@ type Secret = Zeroizing<Vec<u8>>;
 /// The contents of a file that only the server, or root, can read: the rule of Postgres for the
 /// private key of TLS.
 pub fn file(path: &str) -> Result<Secret, Unreadable> {
-    let file = File::open(path)?;
+    // Without waiting for a writer, where it is a pipe.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     // What was opened is what is looked at, whatever the name points to by then.
     let about = file.metadata()?;
     if !about.is_file() {
@@ -55,12 +57,20 @@ pub fn command(line: &str) -> Result<Secret, Unreadable> {
         .args(["-c", line])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .process_group(0)
         .spawn()?;
     let output = child.stdout.take().expect("its output is piped");
     let mut ended = EndOnDrop(Some(child));
     let descriptor = output.as_raw_fd();
     let text = read_all(output, || is_readable(descriptor))?;
-    let status = ended.0.take().expect("still there").wait()?;
+    let status = loop {
+        pgrx::check_for_interrupts!();
+        if let Some(status) = ended.0.as_mut().expect("still there").try_wait()? {
+            ended.0 = None;
+            break status;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
     if status.success() {
         Ok(text)
     } else {
@@ -68,13 +78,14 @@ pub fn command(line: &str) -> Result<Secret, Unreadable> {
     }
 }
 
-/// A child that does not outlive what waits for it.
+/// A child that does not outlive what waits for it, nor do the children of it.
 struct EndOnDrop(Option<std::process::Child>);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            let _ = child.kill();
+            // SAFETY: signals the group that the child was made the leader of.
+            unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
             let _ = child.wait();
         }
     }

@@ -57,6 +57,27 @@ impl Statement {
         Ok(result)
     }
 
+    /// Runs it as a query that changes nothing, so that it works where nothing can be changed.
+    pub fn query<R>(
+        &self,
+        arguments: &[DatumWithOid],
+        read: impl FnOnce(SpiTupleTable) -> SpiResult<R>,
+    ) -> Result<R> {
+        let result = Spi::connect(|client| {
+            let plan = match self.plan.get() {
+                Some(plan) => *plan,
+                None => {
+                    let types: Vec<PgOid> =
+                        arguments.iter().map(|argument| argument.oid().into()).collect();
+                    let plan = client.prepare(self.sql, &types)?.keep();
+                    *self.plan.get_or_init(|| Box::leak(Box::new(plan)))
+                }
+            };
+            read(client.select(plan, None, arguments)?)
+        })?;
+        Ok(result)
+    }
+
     /// Runs it for its effect; says how many rows it changed.
     pub fn execute(&self, arguments: &[DatumWithOid]) -> Result<usize> {
         self.run(arguments, |rows| Ok(rows.len()))

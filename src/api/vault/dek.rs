@@ -1,6 +1,6 @@
 //! Data keys in the clear: made, unwrapped, and kept by this backend for the next call.
 
-use crate::error::Result;
+use crate::error::{self, Result};
 use crate::keyring::{self, Loaded};
 use crate::pg::{clock, random, scan};
 use crate::store::vault::deks::{self, WrappedDek};
@@ -86,8 +86,16 @@ pub(super) fn open(context: &Context, sealed: &[u8]) -> Result<Plaintext> {
 }
 
 fn keep(loaded: &Loaded, wrapped: &WrappedDek) -> Result<Rc<Key>> {
-    let key = Rc::new(unwrap(&loaded.ring, wrapped)?);
-    with_kept(loaded, |keys| keys.insert(wrapped.dek_id, key.clone()));
+    let mut loaded = loaded.clone();
+    let mut opened = unwrap(&loaded.ring, wrapped);
+    if let Err(error::Error::Refused(Error::KeyMissing { .. })) = opened
+        && let Some(new) = keyring::renewed()
+    {
+        opened = unwrap(&new.ring, wrapped);
+        loaded = new;
+    }
+    let key = Rc::new(opened?);
+    with_kept(&loaded, |keys| keys.insert(wrapped.dek_id, key.clone()));
     Ok(key)
 }
 

@@ -1,12 +1,13 @@
 //! Going back, hiding, and destroying.
 
 use super::read;
-use super::store::{name, record, store};
+use super::store::{keep_encrypted, name, record, store};
 use crate::api::Answer;
 use crate::error::Result;
 use crate::pg::{clock, transaction};
 use crate::store::events::{self, Event};
 use crate::store::vault::secrets::Name;
+use crate::store::vault::versions::Found;
 use crate::store::vault::{deks, secrets, versions};
 use api_tokens_logic::event::Method;
 use api_tokens_logic::{Error, input};
@@ -25,6 +26,15 @@ fn api_vault_rollback(
 /// The old value under a new number: a number once used always means the same value.
 fn rollback(name: Name, version: Option<i32>) -> Result<i32> {
     let version = input::required("version", version)?;
+    let encrypted = versions::find(name, version, |found| match found {
+        Some(Found::Client { encrypted_value, iv }) => {
+            Some((encrypted_value.to_owned(), iv.to_owned()))
+        }
+        _ => None,
+    });
+    if let Some((encrypted_value, iv)) = encrypted {
+        return keep_encrypted(name, &encrypted_value, &iv, None);
+    }
     let old = read::read(name, version)?.ok_or(Error::NoSuchVersion)?;
     store(name, read::utf8(&old)?, None, None)
 }

@@ -10,6 +10,7 @@ use crate::pg::record::{Record, Shape, Text, value};
 use crate::store::vault::secrets::{self, Name, Secret};
 use crate::store::vault::versions::{self, Found};
 use api_tokens_logic::Error;
+use api_tokens_logic::time::Timestamp;
 use api_tokens_logic::vault::seal::OpenError;
 use api_tokens_logic::vault::secret::Plaintext;
 use pgrx::{pg_extern, pg_sys};
@@ -36,8 +37,7 @@ fn get(name: Name, version: Option<i32>) -> Result<Option<Text>> {
     let Some(secret) = readable(name) else { return Ok(None) };
     let found = match version {
         Some(version) => Some(read(name, version)?.ok_or(Error::NoSuchVersion)?),
-        // The current version may have been destroyed.
-        None => read(name, secret.version)?,
+        None => current(name, secret, read)?,
     };
     found.as_ref().map(text).transpose()
 }
@@ -52,15 +52,45 @@ fn api_vault_get_encrypted(
 
 fn get_encrypted(name: Name) -> Result<Option<Record>> {
     let Some(secret) = readable(name) else { return Ok(None) };
-    versions::find(name, secret.version, |found| match found {
+    let (created_at, updated_at) = (secret.created_at, secret.updated_at);
+    current(name, secret, |name, version| encrypted(name, version, created_at, updated_at))
+}
+
+/// What `read` gives for the current version. It may be replaced, and no longer kept, between the two
+/// looks: then it is another one. Where it stays the same and is not there it was destroyed.
+fn current<R>(
+    name: Name,
+    mut secret: Secret,
+    read: impl Fn(Name, i32) -> Result<Option<R>>,
+) -> Result<Option<R>> {
+    loop {
+        pgrx::check_for_interrupts!();
+        let found = read(name, secret.version)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        match readable(name) {
+            Some(now) if now.version != secret.version => secret = now,
+            _ => return Ok(None),
+        }
+    }
+}
+
+fn encrypted(
+    name: Name,
+    version: i32,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+) -> Result<Option<Record>> {
+    versions::find(name, version, |found| match found {
         None => Ok(None),
         Some(Found::Sealed(_)) => Err(Error::NotClientEncrypted.into()),
         Some(Found::Client { encrypted_value, iv }) => {
             let row = [
                 value(encrypted_value),
                 value(iv),
-                value(timestamptz(secret.created_at)),
-                value(timestamptz(secret.updated_at)),
+                value(timestamptz(created_at)),
+                value(timestamptz(updated_at)),
             ];
             Ok(Some(ENCRYPTED.with(|shape| shape.form(&row))))
         }

@@ -1,7 +1,7 @@
 //! Moving a namespace to another data key: each of its values is sealed anew, some at a time.
 
 use super::dek::{self, Dek};
-use super::rekey::size;
+use super::rekey::{located, size};
 use super::store::context;
 use crate::api::Answer;
 use crate::error::Result;
@@ -60,7 +60,7 @@ fn step(namespace: Option<&str>, batch: Option<i32>, wait: Option<bool>) -> Resu
     let mut held = versions::hold_of(retired, if wait { 1 } else { batch }, wait)?;
     for version in &mut held {
         pgrx::check_for_interrupts!();
-        reseal(&dek, version)?;
+        reseal(&dek, version).map_err(|error| located(error, || version.place()))?;
     }
     let count = versions::reseal(namespace, &dek.id, &held)? as i64;
     if count > 0 {

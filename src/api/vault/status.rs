@@ -1,5 +1,6 @@
 //! Which keys there are, which are in use, and what is left to do.
 
+use crate::api::Answer;
 use crate::error;
 use crate::keyring;
 use crate::store::vault::deks::{self, Use};
@@ -66,15 +67,17 @@ fn row_of(kek: &Kek, role: &'static str, uses: Option<Use>) -> Row {
     Row { key_id: kek.id.to_string(), label: kek.label.clone(), role, uses }
 }
 
-/// What is wrong with the key ring; NULL if nothing is.
+/// What is wrong with the key ring as it lies there now; NULL if nothing is.
 #[pg_extern(volatile, parallel_unsafe)]
-fn vault_key_problem() -> Option<String> {
-    let error = keyring::check().err()?;
-    Some(
-        [Some(error.message()), error.detail()]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(": "),
-    )
+fn vault_key_problem() -> Answer<Option<String>> {
+    let ring = match keyring::check() {
+        Ok(ring) => ring,
+        Err(error) => {
+            let said = [Some(error.message()), error.detail()].into_iter().flatten();
+            return Ok(Some(said.collect::<Vec<_>>().join(": ")));
+        }
+    };
+    let uses = deks::uses()?;
+    let missing = uses.iter().filter(|uses| ring.find(&uses.kek_id).is_none()).count();
+    Ok((missing > 0).then(|| format!("{missing} of the keys in use are not in the ring")))
 }

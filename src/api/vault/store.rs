@@ -57,10 +57,20 @@ fn store_encrypted(name: Name, encrypted_value: Option<&str>, iv: Option<&str>) 
     let iv = input::required("iv", iv)?;
     passphrase::check(encrypted_value, iv)?;
     let about = About { metadata: None, expires_at: None };
+    keep_encrypted(name, encrypted_value, iv, Some(&about))
+}
+
+/// Makes a value that a client encrypted current.
+pub(super) fn keep_encrypted(
+    name: Name,
+    encrypted_value: &str,
+    iv: &str,
+    about: Option<&About>,
+) -> Result<i32> {
     let content = |version: i32, now| {
         versions::insert(name, version, &Content::Client { encrypted_value, iv }, now)
     };
-    advance(name, None, Some(&about), content)
+    advance(name, None, about, content)
 }
 
 /// A place in the vault, or a refusal.
@@ -129,7 +139,7 @@ fn next_version(
 ) -> Result<i32> {
     let mut held = secrets::hold(name)?;
     if held.is_none() {
-        check(expected, None)?;
+        check(expected, None, now)?;
         let none = About { metadata: None, expires_at: None };
         if secrets::insert(name, about.unwrap_or(&none), now)? {
             return Ok(1);
@@ -138,7 +148,7 @@ fn next_version(
         held = secrets::hold(name)?;
     }
     let held = held.ok_or(Error::Conflict)?;
-    check(expected, Some(&held))?;
+    check(expected, Some(&held), now)?;
     let exhausted =
         Error::TooMany { argument: "key_name", max: i32::MAX as usize, actual: i32::MAX as usize };
     let version = held.last_version.checked_add(1).ok_or(exhausted)?;
@@ -147,8 +157,8 @@ fn next_version(
 }
 
 /// Is the current version what the caller has read?
-fn check(expected: Option<i32>, held: Option<&HeldSecret>) -> Result<()> {
-    let actual = held.filter(|held| !held.is_deleted).map_or(0, |held| held.version);
+fn check(expected: Option<i32>, held: Option<&HeldSecret>, now: Timestamp) -> Result<()> {
+    let actual = held.filter(|held| held.is_readable(now)).map_or(0, |held| held.version);
     match expected {
         Some(expected) if expected != actual => {
             Err(Error::VersionChanged { expected, actual }.into())

@@ -52,6 +52,8 @@ pub enum Problem {
     NotBase64,
     WrongLength,
     Repeated,
+    /// What is shown as a label would be a key.
+    KeyInLabel,
 }
 
 impl fmt::Display for Malformed {
@@ -64,6 +66,7 @@ impl fmt::Display for Malformed {
                     Problem::NotUtf8 => "is not UTF-8",
                     Problem::NotBase64 => "does not begin with base64",
                     Problem::WrongLength => "holds a key that is not 32 bytes long",
+                    Problem::KeyInLabel => "has another key in its label",
                     Problem::Repeated => "holds a key that an earlier line has too",
                 };
                 write!(f, "Line {number} {problem}.")
@@ -86,6 +89,9 @@ impl Ring {
                 return Err(Malformed::TooMany);
             }
             let (key, label) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            if label.split_whitespace().any(|word| decode(word).is_ok()) {
+                return Err(at(Problem::KeyInLabel));
+            }
             let label = Some(label.trim().to_owned()).filter(|label| !label.is_empty());
             let kek = Kek::new(decode(key).map_err(at)?, label);
             if keys.iter().any(|other| other.id == kek.id) {

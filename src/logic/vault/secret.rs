@@ -8,13 +8,13 @@ pub const KEY_BYTES: usize = 32;
 /// Plaintext on its way; wiped when dropped.
 pub type Plaintext = Zeroizing<Vec<u8>>;
 
-/// A 256-bit key.
-pub struct Key(Zeroizing<[u8; KEY_BYTES]>);
+/// A 256-bit key. Boxed: moving it leaves no copy behind.
+pub struct Key(Box<Zeroizing<[u8; KEY_BYTES]>>);
 
 impl Key {
     /// A key made by whoever fills it.
     pub fn filled(fill: impl FnOnce(&mut [u8])) -> Self {
-        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        let mut bytes = Box::new(Zeroizing::new([0; KEY_BYTES]));
         fill(&mut bytes[..]);
         Self(bytes)
     }

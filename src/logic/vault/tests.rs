@@ -176,6 +176,9 @@ fn a_bad_line_is_named_and_not_quoted() {
     let long = STANDARD.encode([1; 200]);
     assert_eq!(refusal(long.as_bytes()), line(1, Problem::WrongLength));
     assert_eq!(refusal(format!("{good}\n\n{good} b").as_bytes()), line(3, Problem::Repeated));
+    let other = STANDARD.encode([2; 32]);
+    let joined = format!("{good} label {other}");
+    assert_eq!(refusal(joined.as_bytes()), line(1, Problem::KeyInLabel));
     assert_eq!(refusal(b"\xff\xfe"), line(1, Problem::NotUtf8));
     assert!(!line(1, Problem::NotBase64).expect("some").to_string().contains("secret"));
 }

@@ -45,7 +45,7 @@ statement!(
 pub fn after(last: Option<&WrappedDek>, limit: i32) -> Result<Vec<WrappedDek>> {
     let last = last.map(|last| Uuid::from_bytes(last.dek_id.0));
     let arguments = [last.into(), i64::from(limit).into()];
-    AFTER.with(|after| after.run(&arguments, |rows| rows.map(|row| decode(&row)).collect()))
+    AFTER.with(|after| after.query(&arguments, |rows| rows.map(|row| decode(&row)).collect()))
 }
 
 /// What one KEK has wrapped.
@@ -68,7 +68,7 @@ statement!(
 /// What each KEK has wrapped.
 pub fn uses() -> Result<Vec<Use>> {
     USE.with(|uses| {
-        uses.run(&[], |rows| {
+        uses.query(&[], |rows| {
             let decode = |row: SpiHeapTupleData| {
                 Ok(Use {
                     kek_id: id(row.get(1)?.expect("is NOT NULL")),
@@ -185,6 +185,17 @@ pub fn hold_of_others(primary: &KeyId, limit: i32, wait: bool) -> Result<Vec<Wra
     let next = if wait { &NEXT_OF_OTHERS_WAITING } else { &NEXT_OF_OTHERS };
     let arguments = [primary.0.as_slice().into(), i64::from(limit).into()];
     next.with(|next| next.run(&arguments, |rows| rows.map(|row| decode(&row)).collect()))
+}
+
+statement!(
+    OTHERS = "
+    SELECT FROM api_tokens.vault_deks
+    WHERE kek_id OPERATOR(pg_catalog.<) $1 OR kek_id OPERATOR(pg_catalog.>) $1 LIMIT 1"
+);
+
+/// Is any key wrapped by another KEK?
+pub fn are_of_others(primary: &KeyId) -> Result<bool> {
+    OTHERS.with(|others| others.execute(&[primary.0.as_slice().into()])).map(|rows| rows > 0)
 }
 
 statement!(

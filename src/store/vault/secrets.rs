@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::pg::argument::Jsonb;
-use crate::pg::datum::timestamptz;
+use crate::pg::datum::{timestamp, timestamptz};
 use crate::pg::scan::{Key, Lock, UniqueIndex};
 use crate::store::statement::statement;
 use api_tokens_logic::time::Timestamp;
@@ -68,11 +68,18 @@ pub struct HeldSecret {
     /// The highest number a version ever had: none is used twice.
     pub last_version: i32,
     pub is_deleted: bool,
+    pub expires_at: Option<Timestamp>,
+}
+
+impl HeldSecret {
+    pub fn is_readable(&self, now: Timestamp) -> bool {
+        !self.is_deleted && self.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
 }
 
 statement!(
     HOLD = "
-    SELECT version, last_version, deleted_at IS NOT NULL FROM api_tokens.vault_secrets
+    SELECT version, last_version, deleted_at IS NOT NULL, expires_at FROM api_tokens.vault_secrets
     WHERE namespace OPERATOR(pg_catalog.=) $1 AND key_name OPERATOR(pg_catalog.=) $2
     FOR NO KEY UPDATE"
 );
@@ -86,6 +93,7 @@ pub fn hold(name: Name) -> Result<Option<HeldSecret>> {
                 version: row.get(1)?.unwrap_or_default(),
                 last_version: row.get(2)?.unwrap_or_default(),
                 is_deleted: row.get(3)?.unwrap_or_default(),
+                expires_at: row.get(4)?.map(timestamp),
             }))
         })
     })
@@ -122,12 +130,14 @@ statement!(
     ADVANCE = "
     UPDATE api_tokens.vault_secrets
     SET version = $3, last_version = $3, updated_at = $4, deleted_at = NULL,
-        expires_at = CASE WHEN $7 THEN expires_at ELSE $5 END,
+        expires_at = CASE WHEN NOT $7 THEN $5
+            WHEN expires_at OPERATOR(pg_catalog.>) $4 THEN expires_at END,
         metadata = CASE WHEN $7 THEN metadata ELSE $6 END
     WHERE namespace OPERATOR(pg_catalog.=) $1 AND key_name OPERATOR(pg_catalog.=) $2"
 );
 
-/// Makes a new version of a held name current; without anything about it, what there is stays.
+/// Makes a new version of a held name current; without anything about it, what there is stays, but
+/// for an end that has passed.
 pub fn advance(name: Name, version: i32, about: Option<&About>, now: Timestamp) -> Result<()> {
     let arguments = [
         name.namespace.into(),

@@ -118,11 +118,19 @@ pub struct SealedVersion {
     pub key_name: String,
     pub version: i32,
     pub sealed: Vec<u8>,
+    /// The key that the row says has sealed it.
+    pub dek_id: KeyId,
 }
 
 impl SealedVersion {
     pub fn name(&self) -> Name<'_> {
         Name { namespace: &self.namespace, key_name: &self.key_name }
+    }
+
+    /// For people.
+    pub fn place(&self) -> String {
+        let Self { namespace, key_name, version, .. } = self;
+        format!("version {version} of \"{key_name}\" in namespace \"{namespace}\"")
     }
 }
 
@@ -132,18 +140,19 @@ fn decode(row: &SpiHeapTupleData) -> SpiResult<SealedVersion> {
         key_name: row.get(2)?.expect("is NOT NULL"),
         version: row.get(3)?.expect("is NOT NULL"),
         sealed: row.get(4)?.expect("asked for those that have it"),
+        dek_id: KeyId(*row.get::<Uuid>(5)?.expect("as has this").as_bytes()),
     })
 }
 
 statement!(
     HOLD_OF = "
-    SELECT namespace, key_name, version, sealed FROM api_tokens.vault_versions
+    SELECT namespace, key_name, version, sealed, dek_id FROM api_tokens.vault_versions
     WHERE dek_id OPERATOR(pg_catalog.=) ANY ($1) LIMIT $2
     FOR UPDATE SKIP LOCKED"
 );
 statement!(
     HOLD_OF_WAITING = "
-    SELECT namespace, key_name, version, sealed FROM api_tokens.vault_versions
+    SELECT namespace, key_name, version, sealed, dek_id FROM api_tokens.vault_versions
     WHERE dek_id OPERATOR(pg_catalog.=) ANY ($1) LIMIT $2
     FOR UPDATE"
 );
@@ -181,7 +190,7 @@ pub fn reseal(namespace: &str, dek_id: &KeyId, versions: &[SealedVersion]) -> Re
 
 statement!(
     AFTER = "
-    SELECT namespace, key_name, version, sealed FROM api_tokens.vault_versions
+    SELECT namespace, key_name, version, sealed, dek_id FROM api_tokens.vault_versions
     WHERE sealed IS NOT NULL
         AND (namespace, key_name, version) OPERATOR(pg_catalog.>) ($1::text COLLATE \"C\", $2::text COLLATE \"C\", $3)
     ORDER BY namespace, key_name, version LIMIT $4"
@@ -192,5 +201,5 @@ pub fn after(last: Option<&SealedVersion>, limit: i32) -> Result<Vec<SealedVersi
     let (namespace, key_name, version) =
         last.map_or(("", "", 0), |last| (&last.namespace, &last.key_name, last.version));
     let arguments = [namespace.into(), key_name.into(), version.into(), i64::from(limit).into()];
-    AFTER.with(|after| after.run(&arguments, |rows| rows.map(|row| decode(&row)).collect()))
+    AFTER.with(|after| after.query(&arguments, |rows| rows.map(|row| decode(&row)).collect()))
 }
