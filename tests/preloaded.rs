@@ -446,3 +446,31 @@ fn a_role_set_for_the_database_does_not_stop_the_flush() {
     assert_eq!(verdict(&mut sql, &made.token), "ok");
     flushed(&mut sql, &made, 1);
 }
+
+#[test]
+fn a_map_that_cannot_be_had_is_done_without() {
+    let _turn = alone();
+    let db = Database::new();
+    let data = cluster_dir().join("data");
+    let data = data.to_str().expect("utf-8");
+    let log = format!("{data}/../server.log");
+    assert!(as_server("pg_ctl", &["-D", data, "-m", "fast", "-w", "stop"]));
+    let pg_ctl = bin_dir().join("pg_ctl");
+    let start = format!(
+        "ulimit -v 2500000; exec {} -D {data} -l {log} -w -o '-c api_tokens.touch_map_size=100000000' start",
+        pg_ctl.display()
+    );
+    assert!(as_server("/bin/sh", &["-c", &start]));
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_idle => '1 hour'");
+    age(&mut sql, &made, "last_used_at = now() - interval '30 min'");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+    let used = "SELECT last_used_at > now() - interval '1 min' FROM api_tokens.tokens WHERE token_id::text = $1";
+    assert!(truth(&mut sql, used, &[&made.id]), "written by the check itself");
+    let refused = failure(&mut sql, "SELECT * FROM api_token_stats()", &[]);
+    assert_eq!(refused.code().code(), "55000");
+    let said = std::fs::read_to_string(&log).expect("log");
+    assert!(said.contains("WARNING:  api_tokens cannot have the shared memory it was set to"));
+    assert!(said.contains("HINT:  Lower api_tokens.touch_map_size"));
+    restart("fast", "");
+}

@@ -4,7 +4,8 @@
 use api_tokens_logic::claims::Claims;
 use api_tokens_logic::counters::{Counters, Totals};
 use api_tokens_logic::touch_map::{Bucket, ENTRIES_PER_BUCKET, TouchMap};
-use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// More than a machine has cores that check tokens at the same moment, or nearly.
@@ -84,8 +85,14 @@ static mut PREVIOUS_STARTUP_HOOK: pg_sys::shmem_startup_hook_type = None;
 static CAPACITY: AtomicUsize = AtomicUsize::new(0);
 
 /// Asks the postmaster for the memory. Call it from `_PG_init` while preloading.
+///
+/// Postgres takes all shared memory at once and does not start if there is not enough. So this looks
+/// first; with too little a WARNING says so, and everything goes on as without preloading.
 pub fn install_hooks(capacity: usize) {
     CAPACITY.store(capacity, Ordering::Relaxed);
+    if !could_have(size()) {
+        return warn();
+    }
     // SAFETY: the postmaster is single-threaded here; hooks set before are kept and called first.
     unsafe {
         PREVIOUS_REQUEST_HOOK = pg_sys::shmem_request_hook;
@@ -93,6 +100,29 @@ pub fn install_hooks(capacity: usize) {
         PREVIOUS_STARTUP_HOOK = pg_sys::shmem_startup_hook;
         pg_sys::shmem_startup_hook = Some(start_up);
     }
+}
+
+/// Could the server have so much? Without its buffers: those may lie in huge pages, which count
+/// elsewhere.
+fn could_have(bytes: usize) -> bool {
+    let (access, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: maps fresh memory as Postgres does, touches none of it, and gives it back.
+    unsafe {
+        let memory = libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0);
+        memory != libc::MAP_FAILED && libc::munmap(memory, bytes) == 0
+    }
+}
+
+fn warn() {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+        "api_tokens cannot have the shared memory it was set to",
+        "api_tokens",
+    )
+    .set_detail("It works as if it were not preloaded.")
+    .set_hint("Lower api_tokens.touch_map_size and restart.")
+    .report(PgLogLevel::WARNING);
 }
 
 fn bucket_count() -> usize {
