@@ -8,7 +8,7 @@ use postgres::Client;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Base64 of 32 times the same byte.
 const FIRST: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
@@ -283,9 +283,11 @@ fn rotation_waits_for_who_is_storing() {
     std::thread::scope(|scope| {
         let rotation = scope.spawn(|| db.connect().batch_execute("CALL api_vault_rotate_dek('a')"));
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while number(&mut sql, waiting, &[]) == 0 {
+        let begun = Instant::now();
+        while number(&mut sql, waiting, &[]) == 0 && begun.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(5));
         }
+        assert_eq!(number(&mut sql, waiting, &[]), 1, "it waits");
         assert_eq!(get(&mut sql, "a"), "one");
         slow.batch_execute("COMMIT").expect("commit");
         rotation.join().expect("no panic").expect("rotated");
