@@ -45,9 +45,7 @@ pub extern "C-unwind" fn api_tokens_flush(database: Datum) {
     })
     .execute();
     worker::release_claim();
-    if !is_stopping()
-        && uses::is_any_pending(&shared)
-        && !worker::hand_over(guc::flush_interval(), 0)
+    if !is_stopping() && uses::is_any_pending(&shared) && !worker::hand_over(guc::flush_interval())
     {
         flush_what_still_comes(&shared, 0);
     }

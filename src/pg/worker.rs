@@ -24,8 +24,8 @@ pub fn ensure_flush(interval: Duration, failures: u32) -> bool {
 
 /// For a worker whose work is not done: sees to a successor, and waits until it has started; `false`
 /// if it has not, which is so where the server stops.
-pub fn hand_over(interval: Duration, failures: u32) -> bool {
-    start(interval, failures, true)
+pub fn hand_over(interval: Duration) -> bool {
+    start(interval, 0, true)
 }
 
 fn start(interval: Duration, failures: u32, wait: bool) -> bool {

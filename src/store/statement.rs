@@ -43,15 +43,8 @@ impl Statement {
         read: impl FnOnce(SpiTupleTable) -> SpiResult<R>,
     ) -> Result<R> {
         let result = Spi::connect_mut(|client| {
-            let plan = match self.plan.get() {
-                Some(plan) => *plan,
-                None => {
-                    let types: Vec<PgOid> =
-                        arguments.iter().map(|argument| argument.oid().into()).collect();
-                    let plan = client.prepare_mut(self.sql, &types)?.keep();
-                    *self.plan.get_or_init(|| Box::leak(Box::new(plan)))
-                }
-            };
+            let plan =
+                self.plan(arguments, |types| Ok(client.prepare_mut(self.sql, types)?.keep()))?;
             read(client.update(plan, None, arguments)?)
         })?;
         Ok(result)
@@ -64,18 +57,24 @@ impl Statement {
         read: impl FnOnce(SpiTupleTable) -> SpiResult<R>,
     ) -> Result<R> {
         let result = Spi::connect(|client| {
-            let plan = match self.plan.get() {
-                Some(plan) => *plan,
-                None => {
-                    let types: Vec<PgOid> =
-                        arguments.iter().map(|argument| argument.oid().into()).collect();
-                    let plan = client.prepare(self.sql, &types)?.keep();
-                    *self.plan.get_or_init(|| Box::leak(Box::new(plan)))
-                }
-            };
+            let plan = self.plan(arguments, |types| Ok(client.prepare(self.sql, types)?.keep()))?;
             read(client.select(plan, None, arguments)?)
         })?;
         Ok(result)
+    }
+
+    /// The kept plan, made the first time.
+    fn plan(
+        &self,
+        arguments: &[DatumWithOid],
+        prepare: impl FnOnce(&[PgOid]) -> SpiResult<OwnedPreparedStatement>,
+    ) -> SpiResult<&'static OwnedPreparedStatement> {
+        if let Some(plan) = self.plan.get() {
+            return Ok(*plan);
+        }
+        let types: Vec<PgOid> = arguments.iter().map(|argument| argument.oid().into()).collect();
+        let plan = prepare(&types)?;
+        Ok(*self.plan.get_or_init(|| Box::leak(Box::new(plan))))
     }
 
     /// Runs it for its effect; says how many rows it changed.

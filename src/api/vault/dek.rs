@@ -74,15 +74,23 @@ pub(super) fn wrap(ring: &Ring, dek_id: KeyId, namespace: &str, key: &Key) -> Wr
 pub(super) fn open(context: &Context, sealed: &[u8]) -> Result<Plaintext> {
     let loaded = keyring::loaded()?;
     let dek_id = seal::key_id(sealed).map_err(Error::Unopened)?;
-    let key = match with_kept(&loaded, |keys| keys.get(&dek_id).cloned()) {
-        Some(key) => key,
-        None => {
-            let missing = || Error::Unopened(OpenError::KeyMissing(dek_id));
-            let wrapped = deks::find(&dek_id).ok_or_else(missing)?;
-            keep(&loaded, &wrapped)?
-        }
-    };
+    let key = kept_or(&loaded, &dek_id, || {
+        let missing = || Error::Unopened(OpenError::KeyMissing(dek_id));
+        Ok(deks::find(&dek_id).ok_or_else(missing)?)
+    })?;
     Ok(seal::open(&key, context, sealed).map_err(Error::Unopened)?)
+}
+
+/// The key that is kept, or else the one that `find` finds wrapped.
+fn kept_or(
+    loaded: &Loaded,
+    dek_id: &KeyId,
+    find: impl FnOnce() -> Result<WrappedDek>,
+) -> Result<Rc<Key>> {
+    match with_kept(loaded, |keys| keys.get(dek_id).cloned()) {
+        Some(key) => Ok(key),
+        None => keep(loaded, &find()?),
+    }
 }
 
 fn keep(loaded: &Loaded, wrapped: &WrappedDek) -> Result<Rc<Key>> {
@@ -108,9 +116,8 @@ pub(super) fn sealing(namespace: &str) -> Result<Dek> {
     let loaded = keyring::loaded()?;
     for _ in 0..ATTEMPTS {
         if let Some(wrapped) = deks::hold_active(namespace)? {
-            let kept = with_kept(&loaded, |keys| keys.get(&wrapped.dek_id).cloned());
-            let key = kept.map_or_else(|| keep(&loaded, &wrapped), Ok)?;
-            return Ok(Dek { id: wrapped.dek_id, key });
+            let id = wrapped.dek_id;
+            return Ok(Dek { id, key: kept_or(&loaded, &id, || Ok(wrapped))? });
         }
         if let Some(made) = create(&loaded.ring, namespace)? {
             return Ok(made);
