@@ -277,6 +277,117 @@ COMMENT ON FUNCTION @extschema@.api_token_looks_valid(text)
 IS 'Has the text the form of a token made here, checksum included? Says nothing about its validity';
 
 
+-- Identity: who this transaction acts as -------------------------------------------------------
+
+-- Kept in the session's memory, where no SQL reaches it. It ends with the transaction and follows
+-- savepoints. Other processes have none of it: what reads it is PARALLEL RESTRICTED.
+CREATE FUNCTION @extschema@.api_token_authenticate(token text, required_scopes text[] = NULL,
+    client_ip inet = NULL, cost integer = 1,
+    OUT ok boolean, OUT reason text, OUT token_id uuid, OUT namespace text, OUT name text,
+    OUT metadata jsonb, OUT scopes text[], OUT expires_at timestamptz, OUT remaining bigint,
+    OUT retry_after interval)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'api_token_authenticate_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_authenticate(text, text[], inet, integer)
+IS 'api_token_validate(), and the rest of the transaction acts as this token; as nobody, if it is refused';
+
+CREATE FUNCTION @extschema@.api_token_require(token text, required_scopes text[] = NULL,
+    client_ip inet = NULL, cost integer = 1,
+    OUT ok boolean, OUT reason text, OUT token_id uuid, OUT namespace text, OUT name text,
+    OUT metadata jsonb, OUT scopes text[], OUT expires_at timestamptz, OUT remaining bigint,
+    OUT retry_after interval)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'api_token_require_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_require(text, text[], inet, integer)
+IS 'api_token_authenticate(), but a token that is refused is an error: 28000, Unauthorized: and the reason';
+
+CREATE FUNCTION @extschema@.api_token_require_current(required_scopes text[] = NULL)
+RETURNS uuid LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'api_token_require_current_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_require_current(text[])
+IS 'The id of the token that the transaction acts as; error 28000 if there is none, or it is no longer valid, or lacks one of these scopes';
+
+CREATE FUNCTION @extschema@.api_token_deauthenticate()
+RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'api_token_deauthenticate_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_deauthenticate()
+IS 'The rest of the transaction acts as nobody';
+
+CREATE FUNCTION @extschema@.api_token_current_id()
+RETURNS uuid LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'api_token_current_id_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_current_id()
+IS 'Id of the token that the transaction acts as; NULL if there is none';
+
+CREATE FUNCTION @extschema@.api_token_current_namespace()
+RETURNS text LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'api_token_current_namespace_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_current_namespace()
+IS 'Namespace of the token that the transaction acts as; NULL if there is none';
+
+CREATE FUNCTION @extschema@.api_token_current_name()
+RETURNS text LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'api_token_current_name_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_current_name()
+IS 'Name of the token that the transaction acts as; NULL if there is none';
+
+CREATE FUNCTION @extschema@.api_token_current_metadata()
+RETURNS jsonb LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'api_token_current_metadata_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_current_metadata()
+IS 'Metadata of the token that the transaction acts as; NULL if there is none';
+
+CREATE FUNCTION @extschema@.api_token_current_scopes()
+RETURNS text[] LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'api_token_current_scopes_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_current_scopes()
+IS 'Scopes of the token that the transaction acts as; NULL if there is none';
+
+CREATE FUNCTION @extschema@.api_token_has_scope(scope text)
+RETURNS boolean LANGUAGE c STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'api_token_has_scope_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_has_scope(text)
+IS 'Does the token that the transaction acts as hold this scope? False if there is none';
+
+CREATE FUNCTION @extschema@.api_token_from_header(header text)
+RETURNS text LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'api_token_from_header_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_from_header(text)
+IS 'The token of an HTTP header Authorization: Bearer; NULL if it holds anything else';
+
+CREATE FUNCTION api_tokens.presented_token(headers text)
+RETURNS text LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'presented_token_wrapper';
+COMMENT ON FUNCTION api_tokens.presented_token(text)
+IS 'The token among the headers of an HTTP request, a JSON object: X-API-Key, or else Authorization: Bearer';
+
+-- PostgREST takes SQLSTATE PGRST for an answer: the body in the message, status and headers in the
+-- detail. RFC 6750, 3.1: a request without a token is not told of an error.
+CREATE FUNCTION @extschema@.api_token_pre_request() RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    token text := api_tokens.presented_token(pg_catalog.current_setting('request.headers', true));
+    answer record := @extschema@.api_token_authenticate(token);
+BEGIN
+    IF NOT answer.ok THEN
+        RAISE SQLSTATE 'PGRST' USING
+            MESSAGE = pg_catalog.json_build_object('code', '28000',
+                'message', pg_catalog.concat('Unauthorized: ', answer.reason), 'details', NULL, 'hint', NULL),
+            DETAIL = pg_catalog.json_build_object('status', 401, 'headers', pg_catalog.json_build_object(
+                'WWW-Authenticate', CASE WHEN token IS NULL THEN 'Bearer' ELSE 'Bearer error="invalid_token"' END));
+    END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.api_token_pre_request()
+IS 'For PostgREST''s db-pre-request: the request acts as the token in its headers, or is answered 401';
+
+CREATE FUNCTION @extschema@.api_token_invalidate_owner()
+RETURNS trigger LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_token_invalidate_owner_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_invalidate_owner()
+IS 'Row trigger: revokes all tokens of the namespace that the column named by its argument held, when the row is deleted or the column changes';
+
+
 -- Rotate and revoke ----------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.api_token_refresh(token text, grace interval = '0',
@@ -373,6 +484,12 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'api_token_events_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_events(text, text, integer)
 IS 'Events after a cursor, none skipped and none twice; without manage rights only those that invalidate';
+
+CREATE FUNCTION @extschema@.api_token_events_end() RETURNS text
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'api_token_events_end_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_events_end()
+IS 'The cursor behind the last event so far: for a cache that begins empty and wants only what comes';
 
 CREATE FUNCTION @extschema@.api_token_stats(OUT calls bigint, OUT accepted bigint, OUT refused jsonb,
     OUT touches_coalesced bigint, OUT touches_written bigint, OUT map_capacity bigint,
@@ -672,7 +789,8 @@ AS 'MODULE_PATHNAME', 'api_tokens_revoke_wrapper';
 COMMENT ON FUNCTION @extschema@.api_tokens_revoke(regrole, text)
 IS 'Takes the functions of a level from a role';
 
--- Everything but the pure api_token_looks_valid() is closed until it is granted.
+-- Closed until it is granted is everything but the pure functions and what tells a transaction of
+-- its own identity.
 REVOKE EXECUTE ON ROUTINE
     api_tokens.check_encoding(),
     api_tokens.vault_key_problem(),
@@ -682,12 +800,18 @@ REVOKE EXECUTE ON ROUTINE
     api_tokens.checked_key_name(text),
     api_tokens.checked_max_rows(integer),
     api_tokens.update_token(uuid, jsonb),
+    api_tokens.presented_token(text),
     @extschema@.api_token_create(text, text, jsonb, text[], timestamptz, interval, text, cidr[], boolean, bigint, bigint, interval, integer, interval, timestamptz),
     @extschema@.api_token_import(text, bytea, text, text, jsonb, text[], timestamptz, interval, timestamptz, timestamptz, timestamptz),
     @extschema@.api_token_validate(text, text[], inet, integer),
     @extschema@.api_token_validate_hash(bytea, text[], inet, integer),
     @extschema@.api_token_validate_many(text[], text[], inet, integer),
     @extschema@.api_token_touch(text),
+    @extschema@.api_token_authenticate(text, text[], inet, integer),
+    @extschema@.api_token_require(text, text[], inet, integer),
+    @extschema@.api_token_deauthenticate(),
+    @extschema@.api_token_pre_request(),
+    @extschema@.api_token_invalidate_owner(),
     @extschema@.api_token_refresh(text, interval, timestamptz),
     @extschema@.api_token_refresh_by_id(uuid, interval, timestamptz),
     @extschema@.api_token_invalidate(text),
@@ -699,6 +823,7 @@ REVOKE EXECUTE ON ROUTINE
     @extschema@.api_token_set_enabled(uuid, boolean),
     @extschema@.api_token_cleanup(interval, bigint),
     @extschema@.api_token_events(text, text, integer),
+    @extschema@.api_token_events_end(),
     @extschema@.api_token_stats(),
     @extschema@.api_vault_store(text, text, text, integer, jsonb, timestamptz),
     @extschema@.api_vault_get(text, text, integer),

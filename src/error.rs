@@ -1,5 +1,6 @@
 //! From our refusals to Postgres' error reports: the one place that knows both.
 
+use crate::pg::log::OURS;
 use api_tokens_logic::error::SqlState;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, spi};
@@ -31,14 +32,10 @@ impl From<Error> for ErrorReport {
             Error::Refused(refusal) => refusal,
             Error::Spi(error) => {
                 let code = PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;
-                return Self::new(
-                    code,
-                    format!("api_tokens could not run a query: {error}"),
-                    "api_tokens",
-                );
+                return Self::new(code, format!("api_tokens could not run a query: {error}"), OURS);
             }
         };
-        let mut report = Self::new(code(refusal.sqlstate()), refusal.message(), "api_tokens");
+        let mut report = Self::new(code(refusal.sqlstate()), refusal.message(), OURS);
         if let Some(detail) = refusal.detail() {
             report = report.set_detail(detail);
         }
@@ -58,6 +55,12 @@ fn code(state: SqlState) -> PgSqlErrorCode {
         SqlState::FeatureNotSupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         SqlState::ObjectNotInPrerequisiteState => {
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+        }
+        SqlState::InvalidAuthorization => {
+            PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION
+        }
+        SqlState::TriggerProtocolViolated => {
+            PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED
         }
         SqlState::NoDataFound => PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
         SqlState::DataCorrupted => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,

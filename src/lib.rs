@@ -13,6 +13,7 @@ compile_error!(
 mod api;
 mod error;
 mod guc;
+mod identity;
 mod keyring;
 mod pg;
 mod store;
@@ -31,4 +32,6 @@ extern "C-unwind" fn _PG_init() {
     }
     pg::compat::reserve_settings(c"api_tokens");
     pg::scan::watch_catalog();
+    pg::log::hide_statements_of_our_errors();
+    identity::follow_transactions();
 }

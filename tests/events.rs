@@ -289,3 +289,29 @@ fn restored_events_are_read_once_in_the_new_cluster() {
     let from_there = "SELECT event_id FROM api_token_events('1///42.1/900000001:900000001:/1')";
     assert_eq!(column(&mut sql, from_there, &[]), ["2", "3"]);
 }
+
+#[test]
+fn from_the_end_on_only_what_comes_is_shown_and_all_of_it() {
+    let db = Database::new();
+    let (mut sql, mut late) = (db.connect(), db.connect());
+    create(&mut sql, "");
+    late.batch_execute("BEGIN").expect("begin");
+    create(&mut late, ", 'late'");
+    let end = text(&mut sql, "SELECT api_token_events_end()", &[]);
+    let after = "SELECT event_id, method, cursor FROM api_token_events($1)";
+    assert!(sql.query(after, &[&end]).expect("events").is_empty());
+    let made = create(&mut sql, "");
+    late.batch_execute("COMMIT").expect("commit");
+    run(&mut sql, "SELECT api_token_invalidate($1)", &[&made.token]);
+    let rows = sql.query(after, &[&end]).expect("events");
+    let methods: Vec<&str> = rows.iter().map(|row| row.get(1)).collect();
+    assert_eq!(methods, ["create", "create", "invalidate"], "the one that began before, too");
+    let cursor: String = rows[2].get(2);
+    assert!(sql.query(after, &[&cursor]).expect("events").is_empty());
+    // Of a transaction that has written itself, what it wrote is still to come for others.
+    sql.batch_execute("BEGIN").expect("begin");
+    create(&mut sql, "");
+    let end = text(&mut sql, "SELECT api_token_events_end()", &[]);
+    sql.batch_execute("COMMIT").expect("commit");
+    assert_eq!(sql.query(after, &[&end]).expect("events").len(), 1);
+}

@@ -5,7 +5,7 @@ use api_tokens_tests::*;
 const DENIED: &str = "42501";
 
 fn is_denied(sql: &mut postgres::Client, call: &str) -> bool {
-    match sql.query(call, &[]) {
+    match sql.simple_query(call) {
         Ok(_) => false,
         Err(error) => error.code().is_some_and(|code| code.code() == DENIED),
     }
@@ -17,7 +17,12 @@ const CALLS: &[(&str, &str)] = &[
     ("validate", "SELECT api_token_validate_hash(sha256('x'))"),
     ("validate", "SELECT api_token_validate_many('{x}')"),
     ("validate", "SELECT api_token_touch('x')"),
+    ("validate", "SELECT api_token_authenticate('x')"),
+    ("validate", "SELECT api_token_require('x')"),
+    ("validate", "SELECT api_token_deauthenticate()"),
+    ("validate", "SELECT api_token_pre_request()"),
     ("validate", "SELECT api_token_events()"),
+    ("validate", "SELECT api_token_events_end()"),
     ("manage", "SELECT api_token_create('acme')"),
     ("manage", "SELECT api_token_import('acme', sha256('x'), 'x...')"),
     ("manage", "SELECT api_token_refresh('x')"),
@@ -25,6 +30,11 @@ const CALLS: &[(&str, &str)] = &[
     ("manage", "SELECT api_token_invalidate('x')"),
     ("manage", "SELECT api_token_invalidate_by_id(gen_random_uuid())"),
     ("manage", "SELECT api_token_invalidate_all('acme')"),
+    (
+        "manage",
+        "CREATE TEMP TABLE t (c text); CREATE TRIGGER t AFTER DELETE ON t FOR EACH ROW
+            EXECUTE FUNCTION api_token_invalidate_owner('c'); DROP TABLE t",
+    ),
     ("manage", "SELECT api_token_list('acme')"),
     ("manage", "SELECT api_token_get(gen_random_uuid())"),
     ("manage", "SELECT api_token_update(gen_random_uuid(), '{}')"),
@@ -59,6 +69,7 @@ const CALLS: &[(&str, &str)] = &[
     ("nobody", "SELECT api_tokens.live_last_use(gen_random_uuid(), now())"),
     ("nobody", "SELECT api_tokens.vault_key_problem()"),
     ("nobody", "SELECT api_tokens.checked_key_name('x')"),
+    ("nobody", "SELECT api_tokens.presented_token('{}')"),
     ("nobody", "SELECT * FROM api_tokens.tokens"),
     ("nobody", "SELECT * FROM api_tokens.vault_deks"),
     ("nobody", "SELECT * FROM api_tokens.vault_secrets"),
@@ -68,6 +79,14 @@ const CALLS: &[(&str, &str)] = &[
     ("nobody", "INSERT INTO api_tokens.events DEFAULT VALUES"),
     ("nobody", "SELECT nextval('api_tokens.events_event_id_seq')"),
     ("anyone", "SELECT api_token_looks_valid('x')"),
+    ("anyone", "SELECT api_token_from_header('Bearer x')"),
+    ("anyone", "SELECT api_token_require_current()"),
+    ("anyone", "SELECT api_token_current_id()"),
+    ("anyone", "SELECT api_token_current_namespace()"),
+    ("anyone", "SELECT api_token_current_name()"),
+    ("anyone", "SELECT api_token_current_metadata()"),
+    ("anyone", "SELECT api_token_current_scopes()"),
+    ("anyone", "SELECT api_token_has_scope('x')"),
 ];
 
 #[test]

@@ -89,6 +89,19 @@ fn grace_never_outlives_the_old_expiry() {
 }
 
 #[test]
+fn a_check_in_grace_tells_when_the_grace_ends() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let told = "SELECT v.expires_at = g.revoked_at
+        FROM api_token_validate($1) v, api_token_get(v.token_id) g";
+    for expires_at in ["", ", expires_at => '2800-01-01 UTC'"] {
+        let old = create(&mut sql, expires_at);
+        refresh(&mut sql, &old.token, ", '1 hour'").expect("refresh");
+        assert!(truth(&mut sql, told, &[&old.token]), "a cache must not keep it beyond");
+    }
+}
+
+#[test]
 fn only_the_last_generation_is_in_grace() {
     let db = Database::new();
     let mut sql = db.connect();

@@ -92,3 +92,30 @@ fn neither_heap_nor_wal_nor_log_holds_a_value_of_the_vault() {
     sql.batch_execute("CHECKPOINT").expect("checkpoint");
     assert_eq!(files_with(marker.as_bytes()), [] as [PathBuf; 0]);
 }
+
+#[test]
+fn a_refused_call_is_logged_without_its_statement_and_context() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    sql.batch_execute("SET log_parameter_max_length_on_error = -1").expect("set");
+    let made = create(&mut sql, "");
+    run(&mut sql, "SELECT api_token_invalidate($1)", &[&made.token]);
+    let token = &made.token;
+    for call in [
+        format!("SELECT api_token_require('{token}')"),
+        format!("SELECT api_token_require('{token}', '{{a b}}')"),
+        format!("SELECT api_token_validate('{token}', '{{a b}}')"),
+        format!("SELECT api_token_refresh('{token}', '-1 s')"),
+        format!("DO $$ BEGIN EXECUTE format('SELECT api_token_require(%L)', '{token}'); END $$"),
+    ] {
+        assert!(sql.batch_execute(&call).is_err(), "{call}");
+    }
+    failure(&mut sql, "SELECT api_token_require($1)", &[token]);
+    failure(&mut sql, "SELECT 1 / 0 AS shown", &[]);
+    let log = std::fs::read_to_string(cluster_dir().join("server.log")).expect("log");
+    assert!(
+        log.contains(&made.id) && log.contains("AS shown"),
+        "the log has errors and statements"
+    );
+    assert!(!log.contains(&token[3..]));
+}

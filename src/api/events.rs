@@ -45,6 +45,12 @@ fn api_token_events(
     Ok(rows)
 }
 
+/// For who begins with nothing to forget, and wants only what comes.
+#[pg_extern(volatile, parallel_unsafe)]
+fn api_token_events_end() -> Result<String, ErrorReport> {
+    Ok(events::end()?.to_string())
+}
+
 fn read(
     after: Option<&str>,
     namespace: Option<&str>,

@@ -51,7 +51,7 @@ fn api_token_invalidate_all(
     Ok(invalidate_all(&Selection { namespace, before, after })?)
 }
 
-fn invalidate_all(selection: &Selection) -> Result<i64> {
+pub(super) fn invalidate_all(selection: &Selection) -> Result<i64> {
     if selection.namespace.is_some() {
         input::namespace(selection.namespace)?;
     }

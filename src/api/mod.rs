@@ -1,11 +1,15 @@
 //! The SQL surface. One function is one use case, read top-down: convert the arguments, decide,
 //! store, return. Names, defaults, rights and comments are in `sql/api_tokens--<version>.sql`.
 
+mod authenticate;
 mod cleanup;
 mod create;
 mod events;
+mod header;
+mod identity;
 mod invalidate;
 mod listing;
+mod owner;
 mod refresh;
 mod rights;
 mod stats;

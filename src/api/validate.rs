@@ -19,7 +19,7 @@ use pgrx::pg_sys::Datum;
 use pgrx::{pg_extern, pg_sys};
 
 thread_local! {
-    static VERDICT: Shape = const { Shape::new(&[
+    pub(super) static VERDICT: Shape = const { Shape::new(&[
         (c"ok", pg_sys::BOOLOID),
         (c"reason", pg_sys::TEXTOID),
         (c"token_id", pg_sys::UUIDOID),
@@ -89,11 +89,14 @@ fn validate(
 ) -> Result<Record> {
     let required = checked_scopes(required_scopes.as_ref(), cost)?;
     let request = request(&required, client_ip);
-    let form = |columns: Columns| VERDICT.with(|verdict| verdict.form(&columns));
-    let Some(digest) = digest else {
-        return Ok(form(answer(None, &request)));
+    let form = |token: Option<StoredToken>| {
+        let (_, columns) = answer(token.as_ref(), &request);
+        VERDICT.with(|verdict| verdict.form(&columns))
     };
-    Ok(Handle::Digest(digest).peek(|token| form(answer(token.as_ref(), &request))))
+    Ok(match digest {
+        Some(digest) => Handle::Digest(digest).peek(form),
+        None => form(None),
+    })
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -122,12 +125,12 @@ fn validate_many(
     let digests: Vec<Option<Digest>> =
         tokens.iter().map(|token| digest_of(token.as_ref())).collect();
     tokens::peek_each(digests.iter().map(Option::as_ref), |token| {
-        rows.push(&answer(token.as_ref(), &request));
+        rows.push(&answer(token.as_ref(), &request).1);
     });
     Ok(rows)
 }
 
-fn checked_scopes(required: Option<&TextArray>, cost: Option<i32>) -> Result<Vec<&str>> {
+pub(super) fn checked_scopes(required: Option<&TextArray>, cost: Option<i32>) -> Result<Vec<&str>> {
     input::cost(cost)?;
     let bound = Bound { argument: "required_scopes", max: scope::MAX_SCOPES };
     let required = required.map_or(Ok(Vec::new()), |required| required.elements(bound))?;
@@ -135,16 +138,21 @@ fn checked_scopes(required: Option<&TextArray>, cost: Option<i32>) -> Result<Vec
     Ok(required.into_iter().flatten().collect())
 }
 
-fn request<'a>(required_scopes: &'a [&'a str], client_ip: Option<InetAddress>) -> Request<'a> {
+pub(super) fn request<'a>(
+    required_scopes: &'a [&'a str],
+    client_ip: Option<InetAddress>,
+) -> Request<'a> {
     Request { required_scopes, client_ip: client_ip.map(|address| address.network()) }
 }
 
 /// The columns of an answer, those at the end left out.
-type Columns = [Option<Datum>; 8];
+pub(super) type Columns = [Option<Datum>; 8];
+
+pub(super) type Verdict = std::result::Result<(), Reason>;
 
 /// A known token is named also if it is refused, for the log and the dashboard; what it grants is
 /// told only if it is accepted.
-fn answer(token: Option<&StoredToken>, request: &Request) -> Columns {
+pub(super) fn answer(token: Option<&StoredToken>, request: &Request) -> (Verdict, Columns) {
     let verdict = match token {
         Some(token) => judge(token, request),
         None => Err(Reason::Invalid),
@@ -158,11 +166,13 @@ fn answer(token: Option<&StoredToken>, request: &Request) -> Columns {
         Err(reason) => (value(reason.as_str()), None),
     };
     let [metadata, scopes, expires_at] = grants.unwrap_or_default();
-    [value(verdict.is_ok()), reason, token_id, namespace, name, metadata, scopes, expires_at]
+    let columns =
+        [value(verdict.is_ok()), reason, token_id, namespace, name, metadata, scopes, expires_at];
+    (verdict, columns)
 }
 
 /// May it be used? Then that is a use.
-fn judge(token: &StoredToken, request: &Request) -> std::result::Result<(), Reason> {
+fn judge(token: &StoredToken, request: &Request) -> Verdict {
     let now = clock::now();
     let lifetime = token.lifetime();
     let allowed_ips = token.allowed_ips();

@@ -6,6 +6,7 @@
 use crate::vault::keyring::Malformed;
 use crate::vault::seal::OpenError;
 use crate::vault::secret::KeyId;
+use crate::verdict::Reason;
 use std::borrow::Cow;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -104,6 +105,17 @@ pub enum Error {
     NotDecrypted,
     /// The row changed after this transaction's snapshot; only a retry can see it.
     Conflict,
+    /// A token was refused where one is required. Names it, if it is known.
+    Unauthorized {
+        reason: Reason,
+        token_id: Option<String>,
+    },
+    /// No token was accepted in this transaction where one is required.
+    NoIdentity,
+    /// A trigger function that was called otherwise than it can be.
+    NotRowTrigger,
+    /// A trigger was not told which column names the owner, or of one that is not there.
+    NoOwnerColumn,
 }
 
 /// Why keys cannot be had from where they should be. Names a place, never what is there.
@@ -150,6 +162,8 @@ pub enum SqlState {
     NoDataFound,
     SerializationFailure,
     DataCorrupted,
+    InvalidAuthorization,
+    TriggerProtocolViolated,
 }
 
 impl Error {
@@ -165,6 +179,8 @@ impl Error {
             | Self::StrangeRing { .. } => SqlState::ObjectNotInPrerequisiteState,
             Self::UnknownToken | Self::NoSuchVersion => SqlState::NoDataFound,
             Self::DuplicateToken => SqlState::UniqueViolation,
+            Self::Unauthorized { .. } | Self::NoIdentity => SqlState::InvalidAuthorization,
+            Self::NotRowTrigger => SqlState::TriggerProtocolViolated,
             Self::Conflict | Self::VersionChanged { .. } => SqlState::SerializationFailure,
             Self::Unopened(_) | Self::UnopenedAt { .. } => SqlState::DataCorrupted,
             Self::Length { .. }
@@ -179,6 +195,7 @@ impl Error {
             | Self::ClientEncrypted
             | Self::NotClientEncrypted
             | Self::NotDecrypted
+            | Self::NoOwnerColumn
             | Self::UnknownLevel => SqlState::InvalidParameterValue,
         }
     }
@@ -244,6 +261,17 @@ impl Error {
             Self::NotClientEncrypted => "the value was not encrypted by a client".into(),
             Self::NotDecrypted => "the value does not decrypt with this secret".into(),
             Self::Conflict => "could not serialize access to the row".into(),
+            Self::Unauthorized { reason, .. } => {
+                format!("Unauthorized: {}", reason.as_str()).into()
+            }
+            Self::NoIdentity => format!("Unauthorized: {}", Reason::Invalid.as_str()).into(),
+            Self::NotRowTrigger => {
+                "api_token_invalidate_owner() must be called for each row of an UPDATE or DELETE"
+                    .into()
+            }
+            Self::NoOwnerColumn => {
+                "api_token_invalidate_owner() takes one argument, a column of the table".into()
+            }
         }
     }
 
@@ -281,6 +309,10 @@ impl Error {
                 Some(format!("It is {actual} (0 is none).").into())
             }
             Self::DuplicateToken => Some("A token with the same hash exists.".into()),
+            Self::Unauthorized { token_id: Some(token_id), .. } => {
+                Some(format!("The token has the id {token_id}.").into())
+            }
+            Self::NoIdentity => Some("No token was accepted in this transaction.".into()),
             _ => None,
         }
     }
@@ -335,6 +367,16 @@ impl Error {
             Self::ClientEncrypted => Some("Use api_vault_get_encrypted().".into()),
             Self::NotClientEncrypted => Some("Use api_vault_get().".into()),
             Self::Conflict => Some("Retry the transaction.".into()),
+            Self::NoIdentity => Some(
+                "Call api_token_authenticate() or api_token_require() first, in a statement of its \
+                own in the same transaction."
+                    .into(),
+            ),
+            Self::NotRowTrigger => Some(
+                "CREATE TRIGGER … AFTER UPDATE OR DELETE … FOR EACH ROW EXECUTE FUNCTION \
+                api_token_invalidate_owner('the column')."
+                    .into(),
+            ),
             _ => None,
         }
     }

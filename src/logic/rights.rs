@@ -16,7 +16,12 @@ const VALIDATE: &[&str] = &[
     "api_token_validate_hash",
     "api_token_validate_many",
     "api_token_touch",
+    "api_token_authenticate",
+    "api_token_require",
+    "api_token_deauthenticate",
+    "api_token_pre_request",
     "api_token_events",
+    "api_token_events_end",
 ];
 
 const MANAGE: &[&str] = &[
@@ -26,6 +31,7 @@ const MANAGE: &[&str] = &[
     "api_token_invalidate",
     "api_token_invalidate_by_id",
     "api_token_invalidate_all",
+    "api_token_invalidate_owner",
     "api_token_list",
     "api_token_get",
     "api_token_update",

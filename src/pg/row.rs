@@ -1,6 +1,7 @@
 //! A row under a scan, read column by column.
 
 use super::datum;
+use super::kept::KeptJsonb;
 use super::touch::{self, FixedColumn, Patience, Touched};
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::{Span, Timestamp};
@@ -57,6 +58,11 @@ impl Row<'_> {
         // SAFETY: callers name a bytea column; the tuple is pinned while `self` lives, and a copy
         // lives in the current memory context.
         self.datum(column).map(|datum| unsafe { datum::bytes(datum) })
+    }
+
+    pub fn jsonb(&self, column: i16) -> Option<KeptJsonb> {
+        // SAFETY: callers name a jsonb column; the tuple is pinned while `self` lives.
+        self.datum(column).map(|datum| unsafe { KeptJsonb::copy(datum) })
     }
 
     pub fn texts(&self, column: i16) -> Vec<&str> {

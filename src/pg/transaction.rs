@@ -3,7 +3,8 @@
 use super::compat;
 use api_tokens_logic::cursor::History;
 use pgrx::pg_sys;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
+use std::sync::OnceLock;
 
 /// Raises 25006 where nothing can be written, in the words Postgres uses for its own commands.
 pub fn require_writable(function: &CStr) {
@@ -46,4 +47,69 @@ pub fn history() -> History {
         let cluster = pg_sys::GetSystemIdentifier().cast_signed();
         History { cluster, timeline: timeline.cast_signed() }
     }
+}
+
+/// What is told of transactions as they end. None may raise: the transaction is past that.
+#[derive(Clone, Copy)]
+pub struct Watcher {
+    /// A subtransaction was released into its parent.
+    pub released: fn(subtransaction: u32, parent: u32),
+    /// A subtransaction was rolled back, or failed.
+    pub rolled_back: fn(subtransaction: u32),
+    /// The transaction was committed, rolled back or prepared.
+    pub ended: fn(),
+}
+
+static WATCHER: OnceLock<Watcher> = OnceLock::new();
+
+/// Has Postgres tell us. Call it once, from `_PG_init`.
+pub fn watch(watcher: Watcher) {
+    if WATCHER.set(watcher).is_err() {
+        return;
+    }
+    // SAFETY: register callbacks of the right types, which use no argument.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(subtransaction_event), std::ptr::null_mut());
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn transaction_event(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut c_void,
+) {
+    use pg_sys::XactEvent::*;
+    // Deferred triggers still run before a commit, so what comes before these events is too early.
+    let ends = [
+        XACT_EVENT_COMMIT,
+        XACT_EVENT_ABORT,
+        XACT_EVENT_PREPARE,
+        XACT_EVENT_PARALLEL_COMMIT,
+        XACT_EVENT_PARALLEL_ABORT,
+    ];
+    if let Some(watcher) = WATCHER.get().filter(|_| ends.contains(&event)) {
+        (watcher.ended)();
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn subtransaction_event(
+    event: pg_sys::SubXactEvent::Type,
+    subtransaction: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    match (WATCHER.get(), event) {
+        (Some(watcher), SUBXACT_EVENT_COMMIT_SUB) => (watcher.released)(subtransaction, parent),
+        (Some(watcher), SUBXACT_EVENT_ABORT_SUB) => (watcher.rolled_back)(subtransaction),
+        _ => {}
+    }
+}
+
+/// The number of the innermost subtransaction; the transaction itself has one too.
+pub fn subtransaction() -> u32 {
+    // SAFETY: reads the transaction's state.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
 }

@@ -116,25 +116,33 @@ macro_rules! contains {
     };
 }
 
+/// The present, as a snapshot. One does not list the transaction that takes it, and on a standby
+/// none of those in progress; there the present ends at the oldest of them.
+macro_rules! present {
+    () => {
+        "
+        SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+                OR pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL
+            THEN pg_catalog.format('%s:%s:', pg_catalog.pg_snapshot_xmin(s),
+                pg_catalog.pg_snapshot_xmin(s))::pg_catalog.pg_snapshot
+            ELSE s END AS snapshot
+        FROM pg_catalog.pg_current_snapshot() s"
+    };
+}
+
 /// See `api_tokens_logic::cursor` for the marks. Page 1 goes on with what the cursor's horizon
 /// contains and its reader has not got; page 2 begins what is new since, up to the present.
 ///
-/// Both the rows and the present snapshot come from one statement, so they agree. A snapshot does
-/// not list the transaction that takes it, and on a standby none of those in progress; there the
-/// present ends at the oldest of them.
+/// Both the rows and the present come from one statement, so they agree.
 ///
 /// $1 this cluster · $2 $3 $4 seen (cluster, timeline, snapshot or NULL) · $5 $6 $7 horizon ·
 /// $8 event id · $9 $10 floors of xid for the pages (for the index) · $11 namespace ·
 /// $12 methods · $13 rows
 const READ: &str = concat!(
     "
-    WITH present AS MATERIALIZED (
-        SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
-                OR pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL
-            THEN pg_catalog.format('%s:%s:', pg_catalog.pg_snapshot_xmin(s),
-                pg_catalog.pg_snapshot_xmin(s))::pg_catalog.pg_snapshot
-            ELSE s END AS snapshot
-        FROM pg_catalog.pg_current_snapshot() s)
+    WITH present AS MATERIALIZED (",
+    present!(),
+    ")
     SELECT page, present.snapshot::pg_catalog.text, event_id, at, method, namespace, token_id,
         count, actor, detail
     FROM present, LATERAL (
@@ -197,6 +205,16 @@ pub fn read(after: Option<&Cursor>, filter: &Filter) -> Result<Vec<Read>> {
         let rows = client.select(READ, None, &arguments)?;
         rows.map(|row| decode(&row, after, here)).collect()
     })
+}
+
+statement!(PRESENT = concat!("SELECT snapshot::pg_catalog.text FROM (", present!(), ") present"));
+
+/// Where a reader stands who knows of everything up to the present.
+pub fn end() -> Result<Cursor> {
+    let present = PRESENT.with(|present| present.query(&[], |rows| rows.first().get_one()))?;
+    let snapshot = Snapshot::parse(present.unwrap_or_default())?;
+    let horizon = Mark { history: transaction::history(), snapshot };
+    Ok(Cursor { seen: None, horizon, event_id: i64::MAX })
 }
 
 const NEW_SINCE_HORIZON: i32 = 2;

@@ -2,6 +2,7 @@
 
 use super::columns as column;
 use super::uses;
+use crate::pg::kept::KeptJsonb;
 use crate::pg::row::Row;
 use crate::pg::touch::{Patience, Touched};
 use api_tokens_logic::lifetime::{Lifetime, Revocation};
@@ -57,9 +58,29 @@ impl<'a> StoredToken<'a> {
         [column::TOKEN_ID, column::NAMESPACE, column::NAME].map(|column| self.0.datum(column))
     }
 
-    /// For passing on: `(metadata, scopes, expires_at)` as they lie there.
+    /// For passing on: `(metadata, scopes, expires_at)` as they lie there. A token in grace ends
+    /// with it, which whoever remembers this answer must know.
     pub fn grants(&self) -> [Option<Datum>; 3] {
-        [column::METADATA, column::SCOPES, column::EXPIRES_AT].map(|column| self.0.datum(column))
+        let row = &self.0;
+        let mut expires_at = row.datum(column::EXPIRES_AT);
+        if row.bool(column::IN_GRACE) {
+            let ends = [column::EXPIRES_AT, column::REVOKED_AT].map(|end| row.timestamp(end));
+            expires_at = ends.into_iter().flatten().min().map(|end| Datum::from(end.0));
+        }
+        [row.datum(column::METADATA), row.datum(column::SCOPES), expires_at]
+    }
+
+    /// What a transaction that acts as this token is told of it.
+    pub fn to_holder(&self) -> Holder {
+        let row = &self.0;
+        let text = |column| row.text(column).map(str::to_owned);
+        Holder {
+            token_id: self.token_id(),
+            namespace: text(column::NAMESPACE).unwrap_or_default(),
+            name: text(column::NAME),
+            metadata: row.jsonb(column::METADATA),
+            scopes: self.scopes().into_iter().map(str::to_owned).collect(),
+        }
     }
 
     /// Writes a use to the row; says whether it is there now. The patient wait for others to
@@ -91,6 +112,15 @@ impl<'a> StoredToken<'a> {
             lifetime: self.lifetime(),
         }
     }
+}
+
+/// A token that was accepted, copied out of the scan.
+pub struct Holder {
+    pub token_id: Uuid,
+    pub namespace: String,
+    pub name: Option<String>,
+    pub metadata: Option<KeptJsonb>,
+    pub scopes: Vec<String>,
 }
 
 /// A token whose row this transaction has locked, as it is now.

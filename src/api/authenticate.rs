@@ -1,0 +1,100 @@
+//! Becoming a token for the rest of the transaction, and demanding to be one.
+
+use super::Answer;
+use super::validate::{Columns, VERDICT, Verdict, answer, checked_scopes, digest_of, request};
+use crate::error::Result;
+use crate::identity;
+use crate::pg::argument::{InetAddress, TextArray, TokenText};
+use crate::pg::clock;
+use crate::pg::record::Record;
+use crate::store::token::StoredToken;
+use crate::store::tokens::Handle;
+use api_tokens_logic::verdict::Reason;
+use api_tokens_logic::{Error, scope};
+use pgrx::{Uuid, pg_extern};
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn api_token_authenticate(
+    token: Option<TokenText>,
+    required_scopes: Option<TextArray>,
+    client_ip: Option<InetAddress>,
+    cost: Option<i32>,
+) -> Answer<Record> {
+    Ok(authenticate(token, required_scopes, client_ip, cost)?.0)
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn api_token_require(
+    token: Option<TokenText>,
+    required_scopes: Option<TextArray>,
+    client_ip: Option<InetAddress>,
+    cost: Option<i32>,
+) -> Answer<Record> {
+    Ok(require(token, required_scopes, client_ip, cost)?)
+}
+
+fn require(
+    token: Option<TokenText>,
+    required_scopes: Option<TextArray>,
+    client_ip: Option<InetAddress>,
+    cost: Option<i32>,
+) -> Result<Record> {
+    let (answer, refused) = authenticate(token, required_scopes, client_ip, cost)?;
+    refused.map_or(Ok(answer), |refusal| Err(refusal.into()))
+}
+
+/// Validates, and is this token from now on; or nobody, if it is refused: whoever overlooks the
+/// answer must not go on as who was there before.
+fn authenticate(
+    token: Option<TokenText>,
+    required_scopes: Option<TextArray>,
+    client_ip: Option<InetAddress>,
+    cost: Option<i32>,
+) -> Result<(Record, Option<Error>)> {
+    let required = checked_scopes(required_scopes.as_ref(), cost)?;
+    let request = request(&required, client_ip);
+    let judge = |token: Option<StoredToken>| {
+        let (verdict, columns) = answer(token.as_ref(), &request);
+        let accepted = token.as_ref().filter(|_| verdict.is_ok());
+        identity::set(accepted.map(StoredToken::to_holder));
+        let refused = |reason| unauthorized(reason, token.as_ref().map(StoredToken::token_id));
+        (form(columns), verdict.err().map(refused))
+    };
+    Ok(match digest_of(token.as_ref()) {
+        Some(digest) => Handle::Digest(digest).peek(judge),
+        None => judge(None),
+    })
+}
+
+fn form(columns: Columns) -> Record {
+    VERDICT.with(|verdict| verdict.form(&columns))
+}
+
+fn unauthorized(reason: Reason, token_id: Option<Uuid>) -> Error {
+    Error::Unauthorized { reason, token_id: token_id.map(|id| id.to_string()) }
+}
+
+/// For triggers and functions that demand a token which somebody else has authenticated. The token
+/// is looked up again, so that one revoked meanwhile writes nothing more. That is no use of it, and
+/// its address was checked when it was authenticated.
+#[pg_extern(volatile, parallel_unsafe)]
+fn api_token_require_current(required_scopes: Option<TextArray>) -> Answer<Uuid> {
+    Ok(require_current(required_scopes)?)
+}
+
+fn require_current(required_scopes: Option<TextArray>) -> Result<Uuid> {
+    let required = checked_scopes(required_scopes.as_ref(), Some(1))?;
+    let token_id = identity::read(|holder| holder.token_id).ok_or(Error::NoIdentity)?;
+    let verdict = Handle::Id(token_id).peek(|token| still_holds(token.as_ref(), &required));
+    verdict.map_err(|reason| unauthorized(reason, Some(token_id)))?;
+    Ok(token_id)
+}
+
+fn still_holds(token: Option<&StoredToken>, required: &[&str]) -> Verdict {
+    let token = token.ok_or(Reason::Invalid)?;
+    match Reason::of_status(token.lifetime().status(clock::now())) {
+        Some(reason) => Err(reason),
+        None if scope::covers_all(&token.scopes(), required.iter().copied()) => Ok(()),
+        None => Err(Reason::InsufficientScope),
+    }
+}
