@@ -67,6 +67,12 @@ def targets():
     lines.append((get < 15, f"api_vault_get of 64 bytes under 15 µs in the server: {get:.2f} µs"))
     rekey = results.get("vault_rate", "rekey", clients=1)
     lines.append((rekey >= 20_000, f"api_vault_rekey of at least 20,000 namespaces a second: {number(rekey)}"))
+    filtered, constant, calls, no_calls = (results.get("identity", who, clients=1)
+                                           for who in ("policy", "constant", "calls", "no_calls"))
+    lines.append((filtered <= 1.05 * constant, f"{size(big)} rows under a policy by api_token_current_namespace() within 5 % of "
+                  f"the same filter by a constant: {filtered / constant - 1:+.1%}"))
+    per_call = (calls - no_calls) / 1000
+    lines.append((per_call < 0.3, f"api_token_current_namespace() under 0.3 µs in the server: {per_call:.3f} µs"))
     for reached, text in lines:
         print(f"- **{'reached' if reached else 'NOT reached'}**: {text}")
 
@@ -143,6 +149,25 @@ def others():
     row("api_token_list of its first 50", f"{number(other('list_50'))} ms")
 
 
+def identity():
+    print(f"\n## Identity: row security by the token, {results.main:,} rows, not preloaded")
+    table("calls a second, 2 clients, one row of the primary key", "min", "median", "max")
+    for who, name in {
+        "plain": "SELECT with the namespace as a constant, no row security",
+        "ours": "api_token_require, then SELECT under a policy by it, in one round trip",
+        "setting": "by hand: SELECT of the token and set_config, then SELECT under a policy by the setting, in one round trip",
+    }.items():
+        row(name, *spread("identity_tps", who))
+    table("ms: count of the rows of one namespace in a thousand, without an index", "min", "median", "max")
+    for who, name in {
+        "constant": "filter by a constant",
+        "policy": "policy `namespace = (SELECT api_token_current_namespace())`",
+        "per_row": "filter by `api_token_current_namespace()`, called for each row",
+    }.items():
+        row(name, *(f"{value:.1f}" for value in results.spread("identity", who, clients=1)))
+    print("\nThe figure per call of api_token_current_namespace() above is that of a million calls less that of a million constants.")
+
+
 def vault():
     print("\n## The vault: µs per call in the server, values of 64 bytes")
     table("", "min", "median", "max")
@@ -164,5 +189,5 @@ def vault():
           f"`CALL api_vault_rotate_dek()` of {rows} values: {rates['rotate']} a second.")
 
 
-for part in (header, targets, throughput, clients, latency, in_server, wal, others, vault):
+for part in (header, targets, throughput, clients, latency, in_server, wal, others, identity, vault):
     part()

@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 . bench/servers.sh
 . bench/measure.sh
 . bench/phases.sh
+. bench/identity.sh
 . bench/vault.sh
 
 command="make bench"
@@ -52,6 +53,7 @@ measure_in_server
 measure_wal
 measure_hot
 measure_other_work
+measure_identity
 measure_vault
 [ "$(library)" = "$library_before" ] || die "the library was installed anew during the run: nothing is written"
 

@@ -199,6 +199,28 @@ pub fn notifications(client: &mut Client) -> Vec<String> {
     arrived.map(|notification| Ok(notification.payload().to_owned())).collect().expect("listen")
 }
 
+/// The ```sql blocks of a document, in order, with the lines they start at.
+pub fn sql_blocks(markdown: &str) -> Vec<(usize, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (number, line) in (1..).zip(markdown.lines()) {
+        match (&mut open, line.trim()) {
+            (None, "```sql") => open = Some((number, String::new())),
+            (Some(_), "```") => blocks.extend(open.take()),
+            (Some((_, sql)), _) => *sql += &format!("{line}\n"),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// The one block of the README that has this in it.
+pub fn readme_block(part: &str) -> String {
+    let markdown = std::fs::read_to_string(root().join("README.md")).expect("README");
+    let found = sql_blocks(&markdown).into_iter().find(|(_, sql)| sql.contains(part));
+    found.unwrap_or_else(|| panic!("no block of the README has {part}")).1
+}
+
 /// Runs a program of the server as the server's user; says whether it succeeded.
 pub fn as_server(program: &str, arguments: &[&str]) -> bool {
     let program = bin_dir().join(program);

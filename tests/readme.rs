@@ -2,21 +2,6 @@
 
 use api_tokens_tests::*;
 
-/// The ```sql blocks of a document, in order, with the lines they start at.
-fn blocks(markdown: &str) -> Vec<(usize, String)> {
-    let mut blocks = Vec::new();
-    let mut open: Option<(usize, String)> = None;
-    for (number, line) in (1..).zip(markdown.lines()) {
-        match (&mut open, line.trim()) {
-            (None, "```sql") => open = Some((number, String::new())),
-            (Some(_), "```") => blocks.extend(open.take()),
-            (Some((_, sql)), _) => *sql += &format!("{line}\n"),
-            _ => {}
-        }
-    }
-    blocks
-}
-
 /// Stands in for pg_cron, which needs preloading: runs the command at once.
 const CRON: &str = "CREATE SCHEMA cron;
     CREATE FUNCTION cron.schedule(job_name text, schedule text, command text) RETURNS bigint
@@ -41,7 +26,7 @@ fn every_sql_block_of_the_docs_runs_in_order() {
 fn runs_in_order(page: &str) {
     let db = Database::empty();
     let markdown = std::fs::read_to_string(root().join(page)).expect(page);
-    let blocks = blocks(&markdown);
+    let blocks = sql_blocks(&markdown);
     assert!(blocks.len() >= 5, "{page}: {}", blocks.len());
     let mut script = format!("\\set ON_ERROR_STOP on\n{CRON}\n");
     for (line, sql) in blocks {

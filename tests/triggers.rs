@@ -117,3 +117,80 @@ fn a_trigger_that_is_set_up_wrong_says_how() {
     let direct = failure(&mut sql, "SELECT api_token_invalidate_owner()", &[]);
     assert_eq!(direct.code().code(), "39P01");
 }
+
+/// The README's table of orders with its guard and audit, and a role that may write.
+fn orders(db: &mut Database) -> (Client, Client) {
+    let role = db.role("app", &["validate"]);
+    let mut admin = db.connect();
+    let table = readme_block("CREATE TABLE orders").replace("TO app", &format!("TO {role}"));
+    let table = &table[..table.find("SELECT token AS").expect("the tokens come last")];
+    for block in [table, &readme_block("orders_guard"), &readme_block("orders_audit")] {
+        admin.batch_execute(block).expect(block);
+    }
+    let app = db.connect_as(&role);
+    (admin, app)
+}
+
+#[test]
+fn the_readmes_guard_lets_nobody_write_without_scope() {
+    let mut db = Database::new();
+    let (mut admin, mut app) = orders(&mut db);
+    let writer = create(&mut admin, ", scopes => '{orders:*}'");
+    let reader = create(&mut admin, ", scopes => '{orders:read}'");
+    let insert = "INSERT INTO orders (namespace, item) VALUES ('acme', 'anvil')";
+    for sql in [&mut app, &mut admin] {
+        assert_eq!(failure(sql, insert, &[]).message(), "Unauthorized: invalid");
+    }
+    let write_as = |app: &mut Client, token: &Created, statement: &str| {
+        app.batch_execute("ROLLBACK; BEGIN").expect("begin");
+        run(app, "SELECT api_token_require($1)", &[&token.token]);
+        app.batch_execute(statement).map_err(|error| {
+            error.as_db_error().expect("an error of the server").message().to_owned()
+        })
+    };
+    let refused = Err("Unauthorized: insufficient_scope".to_owned());
+    for statement in [insert, "UPDATE orders SET item = 'x'", "DELETE FROM orders WHERE false"] {
+        assert_eq!(write_as(&mut app, &reader, statement), refused, "{statement}");
+        assert_eq!(write_as(&mut app, &writer, statement), Ok(()), "{statement}");
+    }
+    // The scope of a function that a caller put before ours does not count.
+    app.batch_execute("ROLLBACK; SET search_path = pg_temp, public").expect("search_path");
+    app.batch_execute("CREATE FUNCTION pg_temp.api_token_require_current(text[]) RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()'")
+        .expect("plant");
+    assert_eq!(write_as(&mut app, &reader, insert), refused);
+    // Revoked between the authentication and the write.
+    app.batch_execute("ROLLBACK; BEGIN").expect("begin");
+    run(&mut app, "SELECT api_token_require($1)", &[&writer.token]);
+    run(&mut admin, "SELECT api_token_invalidate($1)", &[&writer.token]);
+    assert_eq!(failure(&mut app, insert, &[]).message(), "Unauthorized: revoked");
+}
+
+#[test]
+fn the_readmes_audit_names_the_token() {
+    let mut db = Database::new();
+    let (mut admin, mut app) = orders(&mut db);
+    let made = create(&mut admin, ", scopes => '{orders:*}'");
+    app.batch_execute("BEGIN").expect("begin");
+    run(&mut app, "SELECT api_token_require($1)", &[&made.token]);
+    app.batch_execute(
+        "INSERT INTO orders (item) VALUES ('anvil'); UPDATE orders SET item = 'rope'; DELETE FROM orders; COMMIT",
+    )
+    .expect("write");
+    let trail = "SELECT concat_ws(' ', token_id, operation, old ->> 'item', new ->> 'item', new ->> 'namespace')
+        FROM orders_audit ORDER BY at";
+    let expected = ["INSERT anvil acme", "UPDATE anvil rope acme", "DELETE rope"];
+    let expected: Vec<String> = expected.iter().map(|what| format!("{} {what}", made.id)).collect();
+    assert_eq!(column(&mut admin, trail, &[]), expected);
+    assert_eq!(failure(&mut app, "SELECT * FROM orders_audit", &[]).code().code(), "42501");
+}
+
+#[test]
+fn the_readmes_customers_take_their_tokens_along() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    sql.batch_execute(&readme_block("CREATE TABLE customers")).expect("customers");
+    run(&mut sql, "INSERT INTO customers VALUES ('acme')", &[]);
+    let made = create(&mut sql, "");
+    run(&mut sql, "DELETE FROM customers", &[]);
+    assert_eq!(verdict(&mut sql, &made.token), "revoked");
+}
