@@ -168,6 +168,17 @@ def identity():
     print("\nThe figure per call of api_token_current_namespace() above is that of a million calls less that of a million constants.")
 
 
+def limits():
+    print("\n## Quotas: uses a second, beside `UPDATE … SET uses_left = uses_left - 1 … RETURNING`, not preloaded")
+    table("", "min", "median", "max")
+    for what, clients, words in (("spread", 2, "1,000 tokens, 2 clients"), ("hot", 32, "one token, 32 clients"),
+                                 ("held", 16, "one token, 16 clients whose transactions stay open for 10 ms")):
+        for who, name in (("ours", "api_token_validate of a token with max_uses"), ("hand", "by hand, without checking a token")):
+            row(f"{words}: {name}", *spread(f"quota_{what}", who, clients=clients))
+    without, limited = (results.get("rate", who, clients=1) for who in ("without", "with"))
+    print(f"\nA rate limit adds {limited - without:.2f} µs to a check in the server: {without:.2f} without, {limited:.2f} with; preloaded, 1,000 tokens.")
+
+
 def vault():
     print("\n## The vault: µs per call in the server, values of 64 bytes")
     table("", "min", "median", "max")
@@ -189,5 +200,5 @@ def vault():
           f"`CALL api_vault_rotate_dek()` of {rows} values: {rates['rotate']} a second.")
 
 
-for part in (header, targets, throughput, clients, latency, in_server, wal, others, identity, vault):
+for part in (header, targets, throughput, clients, latency, in_server, wal, others, identity, limits, vault):
     part()

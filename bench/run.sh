@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 . bench/measure.sh
 . bench/phases.sh
 . bench/identity.sh
+. bench/limits.sh
 . bench/vault.sh
 
 command="make bench"
@@ -54,6 +55,7 @@ measure_wal
 measure_hot
 measure_other_work
 measure_identity
+measure_limits
 measure_vault
 [ "$(library)" = "$library_before" ] || die "the library was installed anew during the run: nothing is written"
 

@@ -4,6 +4,8 @@ set -u
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
+scripts/deps-test.sh || die "what the tests need could not be installed"
+
 passed=0
 failed=0
 log=target/test.log
@@ -75,8 +77,10 @@ export RUST_BACKTRACE=0
 cargo_tests "pure logic: unit and property tests" -p api_tokens_logic
 new_cluster preloaded shared_preload_libraries="'api_tokens,pg_stat_statements'" api_tokens.flush_interval=1
 cargo_tests "preloaded: the touch map and its flushes" -p api_tokens_tests --test preloaded
+cargo_tests "preloaded: rate limits, and quotas after a crash" -p api_tokens_tests --test rates
 cargo_tests "preloaded: the keys of the vault" -p api_tokens_tests --test vault_keys -- --test-threads=1
-new_cluster test
+# pg_cron is there to be tested with; ours is not preloaded.
+new_cluster test shared_preload_libraries=pg_cron cron.host="'$(socket_dir "$(server_dir test)")'"
 cargo_tests "black box: SQL over real connections" -p api_tokens_tests
 
 pgxs=$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")

@@ -38,6 +38,11 @@ CREATE TABLE api_tokens.tokens (
     max_expires_at  timestamptz,
     replaced_by     uuid,
     allowed_ips     cidr[],
+    max_uses        bigint,
+    refill_amount   bigint,
+    refill_every    interval,
+    rate_limit      integer,
+    rate_window     interval,
     name            text,
     metadata        jsonb,
     CONSTRAINT tokens_pkey PRIMARY KEY (token_id),
@@ -62,6 +67,34 @@ COMMENT ON COLUMN api_tokens.tokens.family_id IS 'Id of the first token of a lin
 COMMENT ON COLUMN api_tokens.tokens.generation IS 'How many rotations lie between the first token and this one';
 COMMENT ON COLUMN api_tokens.tokens.use_count IS 'Accepted checks and touches that were kept in shared memory; needs preloading';
 COMMENT ON COLUMN api_tokens.tokens.in_grace IS 'revoked_at is the end of a grace period; otherwise a revocation is final, whatever the clock says';
+
+-- What is left of quotas. Each use overwrites the row in place, without a lock and without waiting;
+-- how is in src/logic/quota.rs. So no UPDATE may touch it. The columns, their order and the length of
+-- the last one are known to src/store/quotas.rs.
+CREATE TABLE api_tokens.quotas (
+    family_id     uuid        NOT NULL,
+    spent         bigint      NOT NULL,
+    refilled_at   timestamptz NOT NULL,
+    cluster       bigint      NOT NULL,
+    slots         integer     NOT NULL,
+    reservations  bytea       NOT NULL,
+    CONSTRAINT quotas_pkey PRIMARY KEY (family_id),
+    CONSTRAINT quotas_has_its_slots CHECK (slots OPERATOR(pg_catalog.=) 32
+        AND pg_catalog.octet_length(reservations) OPERATOR(pg_catalog.=) 512)
+);
+ALTER TABLE api_tokens.quotas ALTER reservations SET STORAGE PLAIN;
+COMMENT ON TABLE api_tokens.quotas IS 'Uses of families of tokens that have max_uses; changed in place, never by UPDATE';
+COMMENT ON COLUMN api_tokens.quotas.spent IS 'Uses of transactions that are known to have committed, less what was refilled';
+COMMENT ON COLUMN api_tokens.quotas.cluster IS 'System identifier of the cluster that the reservations belong to';
+COMMENT ON COLUMN api_tokens.quotas.reservations IS 'Uses not yet counted in spent: per slot the full id of a transaction and its cost, 8 bytes each';
+
+CREATE TABLE api_tokens.namespace_limits (
+    namespace    text COLLATE "C" NOT NULL,
+    rate_limit   integer  NOT NULL,
+    rate_window  interval NOT NULL,
+    CONSTRAINT namespace_limits_pkey PRIMARY KEY (namespace)
+);
+COMMENT ON TABLE api_tokens.namespace_limits IS 'Rate limits of all tokens of a namespace together';
 
 CREATE TABLE api_tokens.events (
     event_id   bigint      GENERATED ALWAYS AS IDENTITY,
@@ -143,6 +176,8 @@ COMMENT ON COLUMN api_tokens.vault_secrets.last_version IS 'The highest number a
 COMMENT ON TABLE api_tokens.vault_versions IS 'Values in the vault: sealed by a data key, or encrypted by a client';
 
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.tokens', '');
+SELECT pg_catalog.pg_extension_config_dump('api_tokens.quotas', '');
+SELECT pg_catalog.pg_extension_config_dump('api_tokens.namespace_limits', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.events', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.events_event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.vault_deks', '');
@@ -190,16 +225,14 @@ LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'vault_key_problem_wrapper';
 COMMENT ON FUNCTION api_tokens.vault_key_problem() IS 'What is wrong with the key ring as it lies there now; NULL if nothing is';
 
--- The row that list, get and update return. The columns of quotas and rate limits are there so
--- that callers need not change when they come; they are NULL until then.
+-- The row that list, get and update return.
 CREATE VIEW api_tokens.token_info AS
 SELECT t.token_id, t.token_prefix, t.name, t.namespace, t.metadata, t.scopes, s.status,
-    t.expires_at, t.max_idle, u.last_used_at, t.created_at,
+    CASE WHEN pg_catalog.isfinite(t.expires_at) THEN t.expires_at END AS expires_at, t.max_idle, u.last_used_at, t.created_at,
     s.status OPERATOR(pg_catalog.=) 'revoked' AS revoked,
     t.revoked_at, t.replaced_by,
     t.allowed_ips, t.enabled,
-    NULL::bigint AS max_uses, NULL::bigint AS refill_amount, NULL::interval AS refill_every,
-    NULL::integer AS rate_limit, NULL::interval AS rate_window,
+    t.max_uses, t.refill_amount, t.refill_every, t.rate_limit, t.rate_window,
     t.max_expires_at
 FROM api_tokens.tokens t, LATERAL (
     SELECT api_tokens.live_last_use(t.token_id, t.last_used_at) AS last_used_at OFFSET 0) u, LATERAL (
@@ -224,10 +257,12 @@ IS 'Makes a token and shows it, this once; only its SHA-256 is kept';
 CREATE FUNCTION @extschema@.api_token_import(namespace text, token_hash bytea, token_prefix text,
     name text = NULL, metadata jsonb = NULL, scopes text[] = '{}', expires_at timestamptz = NULL,
     max_idle interval = NULL, created_at timestamptz = NULL, last_used_at timestamptz = NULL,
-    revoked_at timestamptz = NULL)
+    revoked_at timestamptz = NULL, allowed_ips cidr[] = NULL, enabled boolean = true,
+    max_uses bigint = NULL, refill_amount bigint = NULL, refill_every interval = NULL,
+    rate_limit integer = NULL, rate_window interval = NULL, max_expires_at timestamptz = NULL)
 RETURNS uuid LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'api_token_import_wrapper';
-COMMENT ON FUNCTION @extschema@.api_token_import(text, bytea, text, text, jsonb, text[], timestamptz, interval, timestamptz, timestamptz, timestamptz)
+COMMENT ON FUNCTION @extschema@.api_token_import(text, bytea, text, text, jsonb, text[], timestamptz, interval, timestamptz, timestamptz, timestamptz, cidr[], boolean, bigint, bigint, interval, integer, interval, timestamptz)
 IS 'Takes over an existing token of any format by its SHA-256, so that it need not be reissued; returns its id';
 
 
@@ -275,6 +310,12 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'api_token_looks_valid_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_looks_valid(text)
 IS 'Has the text the form of a token made here, checksum included? Says nothing about its validity';
+
+CREATE FUNCTION @extschema@.api_token_scope_covers(held text[], needed text) RETURNS boolean
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'api_token_scope_covers_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_scope_covers(text[], text)
+IS 'Does a token with these scopes have that one? By itself, or by a wildcard above it';
 
 
 -- Identity: who this transaction acts as -------------------------------------------------------
@@ -391,19 +432,19 @@ IS 'Row trigger: revokes all tokens of the namespace that the column named by it
 -- Rotate and revoke ----------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.api_token_refresh(token text, grace interval = '0',
-    expires_at timestamptz = NULL,
+    expires_at timestamptz = NULL, scopes text[] = NULL,
     OUT ok boolean, OUT reason text, OUT token text, OUT token_prefix text, OUT token_id uuid)
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'api_token_refresh_wrapper';
-COMMENT ON FUNCTION @extschema@.api_token_refresh(text, interval, timestamptz)
+COMMENT ON FUNCTION @extschema@.api_token_refresh(text, interval, timestamptz, text[])
 IS 'Replaces a live token by a new one with the same rights; the old one ends now, or after the grace period';
 
 CREATE FUNCTION @extschema@.api_token_refresh_by_id(token_id uuid, grace interval = '0',
-    expires_at timestamptz = NULL,
+    expires_at timestamptz = NULL, scopes text[] = NULL,
     OUT ok boolean, OUT reason text, OUT token text, OUT token_prefix text, OUT token_id uuid)
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'api_token_refresh_by_id_wrapper';
-COMMENT ON FUNCTION @extschema@.api_token_refresh_by_id(uuid, interval, timestamptz)
+COMMENT ON FUNCTION @extschema@.api_token_refresh_by_id(uuid, interval, timestamptz, text[])
 IS 'api_token_refresh() for who knows the id only';
 
 CREATE FUNCTION @extschema@.api_token_invalidate(token text) RETURNS boolean
@@ -466,6 +507,13 @@ AS 'MODULE_PATHNAME', 'api_token_set_enabled_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_set_enabled(uuid, boolean)
 IS 'Switches a token off or on again; true if it is known';
 
+CREATE FUNCTION @extschema@.api_token_set_namespace_limit(namespace text, rate_limit integer,
+    rate_window interval) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_token_set_namespace_limit_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_set_namespace_limit(text, integer, interval)
+IS 'Limits the calls of all tokens of a namespace together, beside their own limits; NULLs take the limit away; needs preloading';
+
 CREATE FUNCTION @extschema@.api_token_cleanup(older_than interval = '30 days', max_rows bigint = NULL)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'api_token_cleanup_wrapper';
@@ -495,11 +543,12 @@ CREATE FUNCTION @extschema@.api_token_stats(OUT calls bigint, OUT accepted bigin
     OUT touches_coalesced bigint, OUT touches_written bigint, OUT map_capacity bigint,
     OUT map_used bigint, OUT map_pending bigint, OUT map_evictions bigint, OUT map_full bigint,
     OUT flushes bigint, OUT rows_flushed bigint, OUT flush_failures bigint,
-    OUT last_flush_at timestamptz, OUT last_error text)
+    OUT last_flush_at timestamptz, OUT last_error text, OUT rate_map_capacity bigint,
+    OUT rate_map_used bigint)
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'api_token_stats_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_stats()
-IS 'Counters of the whole server since its start: checks, refusals by reason, the touch map and its flushes; needs preloading';
+IS 'Counters of the whole server since its start: checks, refusals by reason, the touch map and its flushes, the rate limits in use; needs preloading';
 
 
 -- Vault ----------------------------------------------------------------------------------------
@@ -802,7 +851,7 @@ REVOKE EXECUTE ON ROUTINE
     api_tokens.update_token(uuid, jsonb),
     api_tokens.presented_token(text),
     @extschema@.api_token_create(text, text, jsonb, text[], timestamptz, interval, text, cidr[], boolean, bigint, bigint, interval, integer, interval, timestamptz),
-    @extschema@.api_token_import(text, bytea, text, text, jsonb, text[], timestamptz, interval, timestamptz, timestamptz, timestamptz),
+    @extschema@.api_token_import(text, bytea, text, text, jsonb, text[], timestamptz, interval, timestamptz, timestamptz, timestamptz, cidr[], boolean, bigint, bigint, interval, integer, interval, timestamptz),
     @extschema@.api_token_validate(text, text[], inet, integer),
     @extschema@.api_token_validate_hash(bytea, text[], inet, integer),
     @extschema@.api_token_validate_many(text[], text[], inet, integer),
@@ -812,8 +861,8 @@ REVOKE EXECUTE ON ROUTINE
     @extschema@.api_token_deauthenticate(),
     @extschema@.api_token_pre_request(),
     @extschema@.api_token_invalidate_owner(),
-    @extschema@.api_token_refresh(text, interval, timestamptz),
-    @extschema@.api_token_refresh_by_id(uuid, interval, timestamptz),
+    @extschema@.api_token_refresh(text, interval, timestamptz, text[]),
+    @extschema@.api_token_refresh_by_id(uuid, interval, timestamptz, text[]),
     @extschema@.api_token_invalidate(text),
     @extschema@.api_token_invalidate_by_id(uuid),
     @extschema@.api_token_invalidate_all(text, timestamptz, timestamptz),
@@ -821,6 +870,7 @@ REVOKE EXECUTE ON ROUTINE
     @extschema@.api_token_get(uuid),
     @extschema@.api_token_update(uuid, jsonb),
     @extschema@.api_token_set_enabled(uuid, boolean),
+    @extschema@.api_token_set_namespace_limit(text, integer, interval),
     @extschema@.api_token_cleanup(interval, bigint),
     @extschema@.api_token_events(text, text, integer),
     @extschema@.api_token_events_end(),

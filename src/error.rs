@@ -59,6 +59,7 @@ fn code(state: SqlState) -> PgSqlErrorCode {
         SqlState::InvalidAuthorization => {
             PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION
         }
+        SqlState::InsufficientPrivilege => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
         SqlState::TriggerProtocolViolated => {
             PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED
         }

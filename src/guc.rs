@@ -18,6 +18,7 @@ pub enum OnReuse {
 static TOUCH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 static FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10);
 static TOUCH_MAP_SIZE: GucSetting<i32> = GucSetting::<i32>::new(100_000);
+static RATE_MAP_SIZE: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static EVENT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 60 * 60);
 static NOTIFY_CHANNEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"api_tokens"));
@@ -130,6 +131,20 @@ pub fn register_preloaded() {
         GucContext::Postmaster,
         GucFlags::empty(),
     );
+    GucRegistry::define_int_guc(
+        c"api_tokens.rate_map_size",
+        c"How many rate limits can be in use at a time.",
+        c"72 bytes each. One is in use until its window has run out. Where it is full, calls are refused.",
+        &RATE_MAP_SIZE,
+        64,
+        100_000_000,
+        GucContext::Postmaster,
+        GucFlags::empty(),
+    );
+}
+
+pub fn rate_map_size() -> usize {
+    RATE_MAP_SIZE.get().unsigned_abs() as usize
 }
 
 pub fn touch_interval() -> Span {

@@ -28,7 +28,7 @@ extern "C-unwind" fn _PG_init() {
     guc::register_vault();
     if pg::shmem::is_preloading() {
         guc::register_preloaded();
-        pg::shmem::install_hooks(guc::touch_map_size());
+        pg::shmem::install_hooks(guc::touch_map_size(), guc::rate_map_size());
     }
     pg::compat::reserve_settings(c"api_tokens");
     pg::scan::watch_catalog();

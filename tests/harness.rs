@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -201,17 +201,36 @@ pub fn notifications(client: &mut Client) -> Vec<String> {
 
 /// The ```sql blocks of a document, in order, with the lines they start at.
 pub fn sql_blocks(markdown: &str) -> Vec<(usize, String)> {
+    blocks(markdown, "```sql")
+}
+
+/// The blocks of a document that begin with this fence.
+pub fn blocks(markdown: &str, fence: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(usize, String)> = None;
     for (number, line) in (1..).zip(markdown.lines()) {
         match (&mut open, line.trim()) {
-            (None, "```sql") => open = Some((number, String::new())),
+            (None, begins) if begins == fence => open = Some((number, String::new())),
             (Some(_), "```") => blocks.extend(open.take()),
             (Some((_, sql)), _) => *sql += &format!("{line}\n"),
             _ => {}
         }
     }
     blocks
+}
+
+/// Runs a script through psql, as a superuser; it must not fail.
+pub fn psql(database: &str, script: &str) {
+    let path = std::env::temp_dir().join(format!("{database}.sql"));
+    std::fs::write(&path, format!("\\set ON_ERROR_STOP on\n{script}")).expect("write");
+    let output = Command::new(bin_dir().join("psql"))
+        .args(["-X", "-q", "-h", &host(), "-U", "postgres", "-d", database, "-f"])
+        .arg(&path)
+        .output()
+        .expect("psql");
+    let _ = std::fs::remove_file(&path);
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
 /// The one block of the README that has this in it.
@@ -234,6 +253,29 @@ pub fn as_server(program: &str, arguments: &[&str]) -> bool {
     };
     let quiet = std::process::Stdio::null;
     command.args(arguments).stdout(quiet()).status().is_ok_and(|status| status.success())
+}
+
+/// One test at a time, whatever the number of threads.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Restarts the server with these settings added, stopping it in this mode.
+pub fn restart(mode: &str, settings: &str) {
+    let data = cluster_dir().join("data");
+    let data = data.to_str().expect("utf-8");
+    let log = format!("{data}/../server.log");
+    assert!(as_server("pg_ctl", &["-D", data, "-m", mode, "-w", "stop"]));
+    assert!(as_server("pg_ctl", &["-D", data, "-l", &log, "-w", "-o", settings, "start"]));
+}
+
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "still not so: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// A streaming replica of the test cluster; stopped and removed when dropped.

@@ -385,3 +385,15 @@ fn works_in_another_schema_and_after_reinstalling() {
         assert_eq!(number(&mut sql, left, &[]), 0);
     }
 }
+
+#[test]
+fn a_token_that_expires_at_infinity_does_not_expire() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", expires_at => 'infinity'");
+    for shown in ["api_token_validate($1)", "api_token_list('acme')"] {
+        let shown = format!("SELECT expires_at IS NULL FROM {shown} WHERE $1 <> ''");
+        assert!(truth(&mut sql, &shown, &[&made.token]), "many a driver cannot read infinity");
+    }
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+}

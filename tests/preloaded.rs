@@ -3,31 +3,7 @@
 
 use api_tokens_tests::*;
 use postgres::Client;
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-
-/// One test at a time, whatever the number of threads.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Restarts the server with these settings added, stopping it in this mode.
-fn restart(mode: &str, settings: &str) {
-    let data = cluster_dir().join("data");
-    let data = data.to_str().expect("utf-8");
-    let log = format!("{data}/../server.log");
-    assert!(as_server("pg_ctl", &["-D", data, "-m", mode, "-w", "stop"]));
-    assert!(as_server("pg_ctl", &["-D", data, "-l", &log, "-w", "-o", settings, "start"]));
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "still not so: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 fn stat(sql: &mut Client, column: &str) -> i64 {
     number(sql, &format!("SELECT {column} FROM api_token_stats()"), &[])

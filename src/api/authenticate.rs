@@ -1,7 +1,8 @@
 //! Becoming a token for the rest of the transaction, and demanding to be one.
 
 use super::Answer;
-use super::validate::{Columns, VERDICT, Verdict, answer, checked_scopes, digest_of, request};
+use super::judge::{Judged, VERDICT, Verdict};
+use super::validate::{checked_scopes, digest_of, judge_with, request};
 use crate::error::Result;
 use crate::identity;
 use crate::pg::argument::{InetAddress, TextArray, TokenText};
@@ -51,23 +52,17 @@ fn authenticate(
     client_ip: Option<InetAddress>,
     cost: Option<i32>,
 ) -> Result<(Record, Option<Error>)> {
-    let required = checked_scopes(required_scopes.as_ref(), cost)?;
-    let request = request(&required, client_ip);
-    let judge = |token: Option<StoredToken>| {
-        let (verdict, columns) = answer(token.as_ref(), &request);
-        let accepted = token.as_ref().filter(|_| verdict.is_ok());
-        identity::set(accepted.map(StoredToken::to_holder));
-        let refused = |reason| unauthorized(reason, token.as_ref().map(StoredToken::token_id));
-        (form(columns), verdict.err().map(refused))
-    };
-    Ok(match digest_of(token.as_ref()) {
-        Some(digest) => Handle::Digest(digest).peek(judge),
-        None => judge(None),
-    })
+    let required = checked_scopes(required_scopes.as_ref())?;
+    let request = request(&required, client_ip, cost)?;
+    judge_with(digest_of(token.as_ref()).as_ref(), &request, become_or_nobody)
 }
 
-fn form(columns: Columns) -> Record {
-    VERDICT.with(|verdict| verdict.form(&columns))
+fn become_or_nobody(token: Option<&StoredToken>, judged: Judged) -> (Record, Option<Error>) {
+    let accepted = token.filter(|_| judged.verdict.is_ok());
+    identity::set(accepted.map(StoredToken::to_holder));
+    let refused = |reason| unauthorized(reason, token.map(StoredToken::token_id));
+    let answer = VERDICT.with(|verdict| verdict.form(&judged.columns()));
+    (answer, judged.verdict.err().map(refused))
 }
 
 fn unauthorized(reason: Reason, token_id: Option<Uuid>) -> Error {
@@ -83,7 +78,7 @@ fn api_token_require_current(required_scopes: Option<TextArray>) -> Answer<Uuid>
 }
 
 fn require_current(required_scopes: Option<TextArray>) -> Result<Uuid> {
-    let required = checked_scopes(required_scopes.as_ref(), Some(1))?;
+    let required = checked_scopes(required_scopes.as_ref())?;
     let token_id = identity::read(|holder| holder.token_id).ok_or(Error::NoIdentity)?;
     let verdict = Handle::Id(token_id).peek(|token| still_holds(token.as_ref(), &required));
     verdict.map_err(|reason| unauthorized(reason, Some(token_id)))?;

@@ -6,14 +6,16 @@ use crate::error::Result;
 use crate::pg::argument::{Bound, CidrArray, HashBytes, IntervalValue, Jsonb, TextArray};
 use crate::pg::datum::timestamp;
 use crate::pg::record::{Record, Shape, value};
-use crate::pg::{clock, random, transaction};
+use crate::pg::{clock, random, shmem, transaction};
 use crate::store::events::{self, Event};
-use crate::store::tokens::{self, NewToken};
+use crate::store::quotas;
+use crate::store::tokens::{self, LimitArguments, NewToken};
 use api_tokens_logic::event::Method;
 use api_tokens_logic::input::{self, History};
+use api_tokens_logic::limits::{Limits, Settings};
 use api_tokens_logic::time::Timestamp;
 use api_tokens_logic::token::{Prefix, Token};
-use api_tokens_logic::{id, network, scope};
+use api_tokens_logic::{Error, id, network, rotation, scope};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Uuid, pg_extern, pg_sys};
 
@@ -45,13 +47,7 @@ fn api_token_create(
     max_expires_at: Option<TimestampWithTimeZone>,
 ) -> Answer<Record> {
     transaction::require_writable(c"api_token_create()");
-    let limits = [
-        ("max_uses", max_uses.is_some()),
-        ("refill_amount", refill_amount.is_some()),
-        ("refill_every", refill_every.is_some()),
-        ("rate_limit", rate_limit.is_some()),
-        ("rate_window", rate_window.is_some()),
-    ];
+    let limits = LimitArguments { max_uses, refill_amount, refill_every, rate_limit, rate_window };
     let wanted = Wanted {
         namespace,
         name,
@@ -62,8 +58,9 @@ fn api_token_create(
         max_idle,
         allowed_ips,
         enabled,
+        limits,
     };
-    Ok(input::no_limits(limits).map_err(Into::into).and_then(|()| create(&wanted, prefix))?)
+    Ok(create(&wanted, prefix)?)
 }
 
 /// The arguments of `create`, converted and not yet checked.
@@ -77,12 +74,13 @@ struct Wanted<'a> {
     max_idle: Option<IntervalValue>,
     allowed_ips: Option<CidrArray>,
     enabled: Option<bool>,
+    limits: LimitArguments,
 }
 
 fn create(wanted: &Wanted, prefix: Option<&str>) -> Result<Record> {
     let now = clock::now();
     let prefix = Prefix::parse(input::required("prefix", prefix)?)?;
-    let scopes = checked_scopes(wanted.scopes)?;
+    let scopes = checked_scopes("scopes", wanted.scopes)?;
     input::positive("max_idle", wanted.max_idle.map(|idle| idle.span()))?;
     let allowed_ips = wanted.allowed_ips.map(checked_networks).transpose()?;
 
@@ -107,6 +105,7 @@ fn create(wanted: &Wanted, prefix: Option<&str>) -> Result<Record> {
         enabled: input::required("enabled", wanted.enabled)?,
         revoked_at: None,
         in_grace: false,
+        limits: wanted.limits,
     };
     add(&new, Method::Create)?;
     let columns = [value(token.expose()), value(token_prefix), value(token_id)];
@@ -127,6 +126,14 @@ fn api_token_import(
     created_at: Option<TimestampWithTimeZone>,
     last_used_at: Option<TimestampWithTimeZone>,
     revoked_at: Option<TimestampWithTimeZone>,
+    allowed_ips: Option<CidrArray>,
+    enabled: Option<bool>,
+    max_uses: Option<i64>,
+    refill_amount: Option<i64>,
+    refill_every: Option<IntervalValue>,
+    rate_limit: Option<i32>,
+    rate_window: Option<IntervalValue>,
+    max_expires_at: Option<TimestampWithTimeZone>,
 ) -> Answer<Uuid> {
     transaction::require_writable(c"api_token_import()");
     let wanted = Wanted {
@@ -135,10 +142,11 @@ fn api_token_import(
         metadata,
         scopes: scopes.as_ref(),
         expires_at: expires_at.map(timestamp),
-        max_expires_at: None,
+        max_expires_at: max_expires_at.map(timestamp),
         max_idle,
-        allowed_ips: None,
-        enabled: Some(true),
+        allowed_ips,
+        enabled,
+        limits: LimitArguments { max_uses, refill_amount, refill_every, rate_limit, rate_window },
     };
     let life = (created_at.map(timestamp), last_used_at.map(timestamp), revoked_at.map(timestamp));
     Ok(import(&wanted, token_hash, token_prefix, life)?)
@@ -160,7 +168,7 @@ fn import(
     let digest = hash("token_hash", &input::required("token_hash", token_hash)?)?;
     let lived = History::check(created_at, last_used_at, now)?;
     input::positive("max_idle", wanted.max_idle.map(|idle| idle.span()))?;
-    let scopes = checked_scopes(wanted.scopes)?;
+    let scopes = checked_scopes("scopes", wanted.scopes)?;
     let token_id = new_id(lived.created_at);
     let new = NewToken {
         token_id,
@@ -172,25 +180,42 @@ fn import(
         scopes: &scopes,
         created_at: lived.created_at,
         last_used_at: lived.last_used_at,
-        expires_at: wanted.expires_at,
-        max_expires_at: None,
+        expires_at: rotation::cap(wanted.expires_at, wanted.max_expires_at),
+        max_expires_at: wanted.max_expires_at,
         max_idle: wanted.max_idle,
-        allowed_ips: None,
-        enabled: true,
+        allowed_ips: wanted.allowed_ips.map(checked_networks).transpose()?,
+        enabled: input::required("enabled", wanted.enabled)?,
         revoked_at,
         in_grace: revoked_at.is_some_and(|at| at > now),
+        limits: wanted.limits,
     };
     add(&new, Method::Import)?;
     Ok(token_id)
 }
 
 fn add(token: &NewToken, method: Method) -> Result<()> {
+    let limits = checked_limits(&token.limits.settings())?;
     tokens::insert(token)?;
+    if limits.quota.is_some() {
+        quotas::open(token.token_id, clock::now())?;
+    }
     events::record(method, Event::of(token.namespace, token.token_id))
 }
 
-fn checked_scopes(scopes: Option<&TextArray>) -> Result<Vec<&str>> {
-    let bound = Bound { argument: "scopes", max: scope::MAX_SCOPES };
+/// Limits that mean something and can be kept here.
+pub(super) fn checked_limits(settings: &Settings) -> Result<Limits> {
+    let limits = settings.check()?;
+    if limits.rate.is_some() && shmem::shared().is_none() {
+        return Err(Error::NotPreloaded.into());
+    }
+    Ok(limits)
+}
+
+pub(super) fn checked_scopes<'a>(
+    argument: &'static str,
+    scopes: Option<&'a TextArray>,
+) -> Result<Vec<&'a str>> {
+    let bound = Bound { argument, max: scope::MAX_SCOPES };
     let scopes = scopes.map_or(Ok(Vec::new()), |scopes| scopes.elements(bound))?;
     scope::check(bound.argument, scopes.iter().copied())?;
     Ok(scopes.into_iter().flatten().collect())

@@ -1,11 +1,11 @@
 //! Rotation: a new token in the place of an old one.
 
 use super::Answer;
-use super::create::new_id;
+use super::create::{checked_scopes, new_id};
 use super::validate::digest_of;
 use crate::error::Result;
 use crate::guc::{self, OnReuse};
-use crate::pg::argument::{IntervalValue, TokenText};
+use crate::pg::argument::{IntervalValue, TextArray, TokenText};
 use crate::pg::datum::timestamp;
 use crate::pg::record::{Record, Shape, value};
 use crate::pg::{clock, random, transaction};
@@ -14,11 +14,11 @@ use crate::store::revocation;
 use crate::store::token::HeldToken;
 use crate::store::tokens::{self, Handle, Heir};
 use api_tokens_logic::event::Method;
-use api_tokens_logic::input;
 use api_tokens_logic::rotation::{self, Retirement, Rotation, Terms};
 use api_tokens_logic::time::Timestamp;
 use api_tokens_logic::token::{Prefix, Token};
 use api_tokens_logic::verdict::Reason;
+use api_tokens_logic::{input, scope};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Uuid, pg_extern, pg_sys};
 
@@ -37,10 +37,12 @@ fn api_token_refresh(
     token: Option<TokenText>,
     grace: Option<IntervalValue>,
     expires_at: Option<TimestampWithTimeZone>,
+    scopes: Option<TextArray>,
 ) -> Answer<Record> {
     transaction::require_writable(c"api_token_refresh()");
     let handle = digest_of(token.as_ref()).map(Handle::Digest);
-    Ok(refresh(handle, Presented::Token, grace, expires_at.map(timestamp))?)
+    let wanted = Wanted { grace, expires_at: expires_at.map(timestamp), scopes: scopes.as_ref() };
+    Ok(refresh(handle, Presented::Token, &wanted)?)
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -48,9 +50,11 @@ fn api_token_refresh_by_id(
     token_id: Option<Uuid>,
     grace: Option<IntervalValue>,
     expires_at: Option<TimestampWithTimeZone>,
+    scopes: Option<TextArray>,
 ) -> Answer<Record> {
     transaction::require_writable(c"api_token_refresh_by_id()");
-    Ok(refresh(token_id.map(Handle::Id), Presented::Id, grace, expires_at.map(timestamp))?)
+    let wanted = Wanted { grace, expires_at: expires_at.map(timestamp), scopes: scopes.as_ref() };
+    Ok(refresh(token_id.map(Handle::Id), Presented::Id, &wanted)?)
 }
 
 /// Only who presents an old *token* shows that a copy is about; an id is no secret.
@@ -60,14 +64,18 @@ enum Presented {
     Id,
 }
 
-fn refresh(
-    handle: Option<Handle>,
-    presented: Presented,
+/// What the heir is to be, converted and not yet checked.
+struct Wanted<'a> {
     grace: Option<IntervalValue>,
     expires_at: Option<Timestamp>,
-) -> Result<Record> {
-    let grace = input::not_negative("grace", grace.map(|grace| grace.span()))?;
-    let expires_at = input::future("expires_at", expires_at, clock::now())?;
+    /// `None` keeps them.
+    scopes: Option<&'a TextArray>,
+}
+
+fn refresh(handle: Option<Handle>, presented: Presented, wanted: &Wanted) -> Result<Record> {
+    let grace = input::not_negative("grace", wanted.grace.map(|grace| grace.span()))?;
+    let expires_at = input::future("expires_at", wanted.expires_at, clock::now())?;
+    let scopes = wanted.scopes.map(|scopes| checked_scopes("scopes", Some(scopes))).transpose()?;
     let Some(held) = handle.map(|handle| hold(&handle)).transpose()?.flatten() else {
         return Ok(refuse(Reason::Invalid, None));
     };
@@ -75,7 +83,10 @@ fn refresh(
     let replaced = held.replaced_by.is_some();
     let terms = Terms { grace, expires_at };
     match rotation::plan(&held.lifetime, replaced, held.max_expires_at, &terms, now) {
-        Rotation::Granted { retired, expires_at } => grant(&held, retired, expires_at, now),
+        Rotation::Granted { retired, expires_at } => {
+            scope::check_narrowing(&held.scopes, scopes.as_deref())?;
+            grant(&held, retired, expires_at, scopes, now)
+        }
         Rotation::Refused(reason) => Ok(refuse(reason, Some(held.token_id))),
         Rotation::Reused => {
             if presented == Presented::Token {
@@ -101,6 +112,7 @@ fn grant(
     held: &HeldToken,
     retired: Retirement,
     expires_at: Option<Timestamp>,
+    scopes: Option<Vec<&str>>,
     now: Timestamp,
 ) -> Result<Record> {
     let token = Token::generate(&Prefix::of_display(&held.token_prefix), random::fill);
@@ -113,6 +125,7 @@ fn grant(
         token_prefix: &token_prefix,
         created_at: now,
         expires_at,
+        scopes,
     };
     tokens::replace(held, retired, &heir)?;
     if held.generation > 0

@@ -4,7 +4,7 @@ use super::Answer;
 use crate::error::Result;
 use crate::pg::datum::timestamptz;
 use crate::pg::record::{Record, Shape, value};
-use crate::pg::shmem;
+use crate::pg::{clock, shmem};
 use api_tokens_logic::Error;
 use api_tokens_logic::counters::Event;
 use pgrx::datum::JsonB;
@@ -27,6 +27,8 @@ thread_local! {
         (c"flush_failures", pg_sys::INT8OID),
         (c"last_flush_at", pg_sys::TIMESTAMPTZOID),
         (c"last_error", pg_sys::TEXTOID),
+        (c"rate_map_capacity", pg_sys::INT8OID),
+        (c"rate_map_used", pg_sys::INT8OID),
     ]) };
 }
 
@@ -61,6 +63,8 @@ fn stats() -> Result<Record> {
         number(totals.events(Event::FlushFailure)),
         value(totals.last_flush().map(timestamptz)),
         value(totals.last_error()),
+        number(shared.rate_capacity() as u64),
+        number(shared.rates().used(clock::monotonic()) as u64),
     ];
     Ok(STATS.with(|stats| stats.form(&columns)))
 }

@@ -1,17 +1,20 @@
 //! Changing what a token may do, without changing the token.
 
 use super::Answer;
-use super::create::checked_networks;
+use super::create::{checked_limits, checked_networks};
 use crate::error::Result;
-use crate::pg::argument::Jsonb;
+use crate::pg::argument::{IntervalValue, Jsonb};
 use crate::pg::datum::timestamptz;
+use crate::pg::words::Held;
 use crate::pg::{clock, input as text, transaction};
 use crate::store::events::{self, Event};
+use crate::store::quotas;
 use crate::store::token::HeldToken;
 use crate::store::tokens::{self, Handle};
 use crate::store::update::{self, Assignment};
 use api_tokens_logic::change::{self, Change};
 use api_tokens_logic::event::Method;
+use api_tokens_logic::limits::Settings;
 use api_tokens_logic::time::Timestamp;
 use api_tokens_logic::{Error, input, rotation};
 use pgrx::{Uuid, pg_extern};
@@ -32,16 +35,36 @@ fn change_token(token_id: Option<Uuid>, changes: Option<Jsonb>) -> Result<()> {
         return Ok(());
     }
     let keys: Vec<&str> = changes.iter().map(Change::key).collect();
-    update::assign(&held, assignments(&held, &changes, json)?)?;
+    let mut settings = held.limits;
+    update::assign(&held, assignments(&held, &changes, json, &mut settings)?)?;
+    if settings != held.limits {
+        change_limits(&held, &settings)?;
+    }
     let mut event = Event::of(&held.namespace, token_id);
     event.detail.insert("changed".to_owned(), keys.into());
     events::record(Method::Update, event)
+}
+
+/// A quota that is new has an account; one that is refilled from now on, from now on.
+fn change_limits(held: &HeldToken, settings: &Settings) -> Result<()> {
+    let limits = checked_limits(settings)?;
+    if limits.quota.is_some() {
+        quotas::open(held.family_id, clock::now())?;
+    }
+    let is_refilled = limits.quota.is_some_and(|quota| quota.refill.is_some());
+    if is_refilled && held.limits.refill_every.is_none() {
+        while let Some(Held(by)) = quotas::restart_refill(&held.family_id, clock::now()) {
+            transaction::wait_for(by);
+        }
+    }
+    Ok(())
 }
 
 fn assignments<'a>(
     held: &HeldToken,
     changes: &[Change],
     json: Jsonb,
+    settings: &mut Settings,
 ) -> Result<Vec<Assignment<'a>>> {
     let now = clock::now();
     let mut all = Vec::new();
@@ -53,7 +76,7 @@ fn assignments<'a>(
             Change::Scopes(scopes) => all.push(Assignment::plain("scopes", scopes.clone())),
             Change::Enabled(enabled) => all.push(Assignment::plain("enabled", *enabled)),
             Change::MaxIdle(idle) => {
-                let idle = read("max_idle", change::INTERVAL, idle.as_deref(), text::interval)?;
+                let idle = interval("max_idle", idle.as_deref())?;
                 input::positive("max_idle", idle.map(|idle| idle.span()))?;
                 all.push(Assignment::plain("max_idle", idle));
             }
@@ -62,6 +85,28 @@ fn assignments<'a>(
                     read("allowed_ips", change::NETWORKS, networks.as_deref(), text::cidrs)?;
                 let networks = networks.map(checked_networks).transpose()?;
                 all.push(Assignment::plain("allowed_ips", networks));
+            }
+            Change::MaxUses(uses) => {
+                settings.max_uses = *uses;
+                all.push(Assignment::plain("max_uses", *uses));
+            }
+            Change::RefillAmount(amount) => {
+                settings.refill_amount = *amount;
+                all.push(Assignment::plain("refill_amount", *amount));
+            }
+            Change::RefillEvery(every) => {
+                let every = interval("refill_every", every.as_deref())?;
+                settings.refill_every = every.map(|every| every.span());
+                all.push(Assignment::plain("refill_every", every));
+            }
+            Change::RateLimit(calls) => {
+                settings.rate_limit = *calls;
+                all.push(Assignment::plain("rate_limit", *calls));
+            }
+            Change::RateWindow(window) => {
+                let window = interval("rate_window", window.as_deref())?;
+                settings.rate_window = window.map(|window| window.span());
+                all.push(Assignment::plain("rate_window", window));
             }
             Change::ExpiresAt(at) => expires_at = future("expires_at", at.as_deref(), now)?,
             Change::MaxExpiresAt(at) => {
@@ -88,6 +133,10 @@ fn read<T: ?Sized, R>(
 ) -> Result<Option<R>> {
     let parsed = given.map(|given| parse(given).ok_or(Error::Malformed { argument, expected }));
     Ok(parsed.transpose()?)
+}
+
+fn interval(argument: &'static str, given: Option<&str>) -> Result<Option<IntervalValue>> {
+    read(argument, change::INTERVAL, given, text::interval)
 }
 
 fn future(

@@ -2,36 +2,20 @@
 //! once per touch interval.
 
 use super::Answer;
+use super::judge::{Judged, Judgement, VERDICT, judge};
 use crate::error::Result;
-use crate::guc;
 use crate::pg::argument::{Bound, HashBytes, InetAddress, TextArray, TokenText};
-use crate::pg::record::{Record, RecordSet, Shape, value};
+use crate::pg::record::{Record, RecordSet};
 use crate::pg::touch::Patience;
-use crate::pg::{clock, shmem};
+use crate::pg::{clock, transaction};
 use crate::store::token::StoredToken;
 use crate::store::tokens::Handle;
 use crate::store::{tokens, uses};
 use api_tokens_logic::digest::{Digest, MAX_TOKEN_BYTES};
 use api_tokens_logic::lifetime::Status;
-use api_tokens_logic::verdict::{self, Credential, Reason, Request};
+use api_tokens_logic::verdict::Request;
 use api_tokens_logic::{Error, input, scope, token};
-use pgrx::pg_sys::Datum;
 use pgrx::{pg_extern, pg_sys};
-
-thread_local! {
-    pub(super) static VERDICT: Shape = const { Shape::new(&[
-        (c"ok", pg_sys::BOOLOID),
-        (c"reason", pg_sys::TEXTOID),
-        (c"token_id", pg_sys::UUIDOID),
-        (c"namespace", pg_sys::TEXTOID),
-        (c"name", pg_sys::TEXTOID),
-        (c"metadata", pg_sys::JSONBOID),
-        (c"scopes", pg_sys::TEXTARRAYOID),
-        (c"expires_at", pg_sys::TIMESTAMPTZOID),
-        (c"remaining", pg_sys::INT8OID),
-        (c"retry_after", pg_sys::INTERVALOID),
-    ]) };
-}
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn api_token_validate(
@@ -87,16 +71,37 @@ fn validate(
     client_ip: Option<InetAddress>,
     cost: Option<i32>,
 ) -> Result<Record> {
-    let required = checked_scopes(required_scopes.as_ref(), cost)?;
-    let request = request(&required, client_ip);
-    let form = |token: Option<StoredToken>| {
-        let (_, columns) = answer(token.as_ref(), &request);
-        VERDICT.with(|verdict| verdict.form(&columns))
-    };
-    Ok(match digest {
-        Some(digest) => Handle::Digest(digest).peek(form),
-        None => form(None),
+    let required = checked_scopes(required_scopes.as_ref())?;
+    let request = request(&required, client_ip, cost)?;
+    judge_with(digest.as_ref(), &request, |_, judged| {
+        VERDICT.with(|verdict| verdict.form(&judged.columns()))
     })
+}
+
+/// Judges a token, waiting for who is in the way of its quota, and gives the result on while the
+/// token is at hand. What has waited looks at the token again: it may have been revoked meanwhile.
+pub(super) fn judge_with<R>(
+    digest: Option<&Digest>,
+    request: &Request,
+    give: impl Fn(Option<&StoredToken>, Judged) -> R,
+) -> Result<R> {
+    let attempt = |token: Option<StoredToken>| {
+        let judgement = judge(token.as_ref(), request)?;
+        Ok(match judgement {
+            Judgement::Final(judged) => Ok(give(token.as_ref(), judged)),
+            Judgement::Wait(transaction) => Err(transaction),
+        })
+    };
+    loop {
+        let attempted: Result<std::result::Result<R, Option<u32>>> = match digest {
+            Some(digest) => Handle::Digest(*digest).peek(attempt),
+            None => attempt(None),
+        };
+        match attempted? {
+            Ok(given) => return Ok(given),
+            Err(in_the_way) => transaction::wait_for(in_the_way),
+        }
+    }
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -118,20 +123,52 @@ fn validate_many(
     client_ip: Option<InetAddress>,
     cost: Option<i32>,
 ) -> Result<RecordSet> {
-    let required = checked_scopes(required_scopes.as_ref(), cost)?;
-    let request = request(&required, client_ip);
+    let required = checked_scopes(required_scopes.as_ref())?;
+    let request = request(&required, client_ip, cost)?;
     let bound = Bound { argument: "tokens", max: input::MAX_TOKENS };
     let tokens = input::required(bound.argument, tokens)?.raw_elements(bound)?;
     let digests: Vec<Option<Digest>> =
         tokens.iter().map(|token| digest_of(token.as_ref())).collect();
+    let mut failure = Ok(());
+    let mut progress = Progress::InOneGo;
+    let mut each = digests.iter();
     tokens::peek_each(digests.iter().map(Option::as_ref), |token| {
-        rows.push(&answer(token.as_ref(), &request).1);
+        let digest = each.next().and_then(Option::as_ref);
+        if failure.is_ok() {
+            failure = add_verdict(&rows, token.as_ref(), digest, &request, &mut progress);
+        }
     });
-    Ok(rows)
+    failure.map(|()| rows)
 }
 
-pub(super) fn checked_scopes(required: Option<&TextArray>, cost: Option<i32>) -> Result<Vec<&str>> {
-    input::cost(cost)?;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    InOneGo,
+    /// It was held up: what was read together with the tokens before may be out of date.
+    HeldUp,
+}
+
+fn add_verdict(
+    rows: &RecordSet,
+    token: Option<&StoredToken>,
+    digest: Option<&Digest>,
+    request: &Request,
+    progress: &mut Progress,
+) -> Result<()> {
+    if *progress == Progress::InOneGo {
+        match judge(token, request)? {
+            Judgement::Final(judged) => {
+                rows.push(&judged.columns());
+                return Ok(());
+            }
+            Judgement::Wait(transaction) => transaction::wait_for(transaction),
+        }
+    }
+    *progress = Progress::HeldUp;
+    judge_with(digest, request, |_, judged| rows.push(&judged.columns()))
+}
+
+pub(super) fn checked_scopes(required: Option<&TextArray>) -> Result<Vec<&str>> {
     let bound = Bound { argument: "required_scopes", max: scope::MAX_SCOPES };
     let required = required.map_or(Ok(Vec::new()), |required| required.elements(bound))?;
     scope::check(bound.argument, required.iter().copied())?;
@@ -141,48 +178,10 @@ pub(super) fn checked_scopes(required: Option<&TextArray>, cost: Option<i32>) ->
 pub(super) fn request<'a>(
     required_scopes: &'a [&'a str],
     client_ip: Option<InetAddress>,
-) -> Request<'a> {
-    Request { required_scopes, client_ip: client_ip.map(|address| address.network()) }
-}
-
-/// The columns of an answer, those at the end left out.
-pub(super) type Columns = [Option<Datum>; 8];
-
-pub(super) type Verdict = std::result::Result<(), Reason>;
-
-/// A known token is named also if it is refused, for the log and the dashboard; what it grants is
-/// told only if it is accepted.
-pub(super) fn answer(token: Option<&StoredToken>, request: &Request) -> (Verdict, Columns) {
-    let verdict = match token {
-        Some(token) => judge(token, request),
-        None => Err(Reason::Invalid),
-    };
-    if let Some(shared) = shmem::shared() {
-        shared.counters().verdict(verdict);
-    }
-    let [token_id, namespace, name] = token.map(StoredToken::identity).unwrap_or_default();
-    let (reason, grants) = match verdict {
-        Ok(()) => (None, token.map(StoredToken::grants)),
-        Err(reason) => (value(reason.as_str()), None),
-    };
-    let [metadata, scopes, expires_at] = grants.unwrap_or_default();
-    let columns =
-        [value(verdict.is_ok()), reason, token_id, namespace, name, metadata, scopes, expires_at];
-    (verdict, columns)
-}
-
-/// May it be used? Then that is a use.
-fn judge(token: &StoredToken, request: &Request) -> Verdict {
-    let now = clock::now();
-    let lifetime = token.lifetime();
-    let allowed_ips = token.allowed_ips();
-    let scopes = if request.required_scopes.is_empty() { Vec::new() } else { token.scopes() };
-    let credential = Credential { lifetime, allowed_ips: allowed_ips.as_deref(), scopes: &scopes };
-    verdict::decide(&credential, request, now)?;
-    if !uses::keep(&token.token_id(), now) && lifetime.touch_is_due(now, guc::touch_interval()) {
-        token.touch(now, Patience::None);
-    }
-    Ok(())
+    cost: Option<i32>,
+) -> Result<Request<'a>> {
+    let client_ip = client_ip.map(|address| address.network());
+    Ok(Request { required_scopes, client_ip, cost: input::cost(cost)? })
 }
 
 /// Resets idleness at once: in shared memory, or else in the row. False also where neither can be

@@ -35,6 +35,11 @@ pub enum Change {
     AllowedIps(Option<Vec<String>>),
     Enabled(bool),
     MaxExpiresAt(Option<String>),
+    MaxUses(Option<i64>),
+    RefillAmount(Option<i64>),
+    RefillEvery(Option<String>),
+    RateLimit(Option<i32>),
+    RateWindow(Option<String>),
 }
 
 impl Change {
@@ -49,6 +54,11 @@ impl Change {
             Self::AllowedIps(_) => "allowed_ips",
             Self::Enabled(_) => "enabled",
             Self::MaxExpiresAt(_) => "max_expires_at",
+            Self::MaxUses(_) => "max_uses",
+            Self::RefillAmount(_) => "refill_amount",
+            Self::RefillEvery(_) => "refill_every",
+            Self::RateLimit(_) => "rate_limit",
+            Self::RateWindow(_) => "rate_window",
         }
     }
 }
@@ -79,12 +89,21 @@ fn parse_one(key: &str, json: &str) -> Result<Change> {
         "allowed_ips" => Change::AllowedIps(read("allowed_ips", NETWORKS, json)?),
         "enabled" => Change::Enabled(read("enabled", "true or false", json)?),
         "max_expires_at" => Change::MaxExpiresAt(read("max_expires_at", TIMESTAMP, json)?),
-        _ => return Err(refuse(key)),
+        "max_uses" => Change::MaxUses(read("max_uses", NUMBER, json)?),
+        "refill_amount" => Change::RefillAmount(read("refill_amount", NUMBER, json)?),
+        "refill_every" => Change::RefillEvery(read("refill_every", INTERVAL, json)?),
+        "rate_limit" => Change::RateLimit(read("rate_limit", NUMBER, json)?),
+        "rate_window" => Change::RateWindow(read("rate_window", INTERVAL, json)?),
+        _ => {
+            let plain = key.len() <= 63 && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            return Err(Error::UnknownKey { key: plain.then(|| key.to_owned()) });
+        }
     })
 }
 
 pub const TIMESTAMP: &str = "a timestamptz as a string, or null";
 pub const INTERVAL: &str = "an interval as a string, or null";
+const NUMBER: &str = "a whole number, or null";
 pub const NETWORKS: &str = "an array of cidr strings, or null";
 
 fn read<'a, T: serde::Deserialize<'a>>(
@@ -93,17 +112,6 @@ fn read<'a, T: serde::Deserialize<'a>>(
     json: &'a str,
 ) -> Result<T> {
     serde_json::from_str(json).map_err(|_| Error::Malformed { argument, expected })
-}
-
-/// A key of the contract that this version cannot serve, or one that does not exist.
-fn refuse(key: &str) -> Error {
-    match KEYS.iter().find(|known| **known == key) {
-        Some(argument) => Error::Unsupported { argument },
-        None => {
-            let plain = key.len() <= 63 && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            Error::UnknownKey { key: plain.then(|| key.to_owned()) }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -122,6 +130,7 @@ mod tests {
         assert!(parsed.contains(&Change::Metadata));
         assert!(parsed.contains(&Change::Enabled(false)));
         assert_eq!(parse(r#"{"scopes": null}"#), Ok(vec![Change::Scopes(vec![])]));
+        assert_eq!(parse(r#"{"max_uses": 5}"#), Ok(vec![Change::MaxUses(Some(5))]));
         assert_eq!(parse("{}"), Ok(vec![]));
     }
 
@@ -134,6 +143,10 @@ mod tests {
             (r#"{"enabled": null}"#, "enabled"),
             (r#"{"enabled": "yes"}"#, "enabled"),
             (r#"{"expires_at": 5}"#, "expires_at"),
+            (r#"{"max_uses": "5"}"#, "max_uses"),
+            (r#"{"max_uses": 1.5}"#, "max_uses"),
+            (r#"{"rate_limit": 3000000000}"#, "rate_limit"),
+            (r#"{"refill_every": 5}"#, "refill_every"),
         ] {
             let error = parse(json).expect_err(json);
             assert!(
@@ -152,7 +165,6 @@ mod tests {
         };
         assert_eq!(key(r#"{"namespace": "x"}"#), Some("namespace".into()));
         assert_eq!(key(r#"{"sk_0000": 1}"#), None);
-        assert_eq!(parse(r#"{"max_uses": 1}"#), Err(Error::Unsupported { argument: "max_uses" }));
     }
 
     proptest! {

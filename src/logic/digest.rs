@@ -19,7 +19,8 @@ impl Digest {
         (!token.is_empty() && token.len() <= MAX_TOKEN_BYTES).then(|| Self::of(token))
     }
 
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    /// Of any bytes.
+    pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 

@@ -44,9 +44,10 @@ pub enum Error {
     Negative {
         argument: &'static str,
     },
-    /// The argument is part of the contract, and what it asks for is not in this version.
-    Unsupported {
+    /// Two arguments that mean nothing without each other.
+    Incomplete {
         argument: &'static str,
+        needs: &'static str,
     },
     /// `changes` of `api_token_update` is no JSON object.
     ChangesNotObject,
@@ -112,6 +113,8 @@ pub enum Error {
     },
     /// No token was accepted in this transaction where one is required.
     NoIdentity,
+    /// A token's heir cannot have a scope that the token has not.
+    WidensScopes,
     /// A trigger function that was called otherwise than it can be.
     NotRowTrigger,
     /// A trigger was not told which column names the owner, or of one that is not there.
@@ -163,6 +166,7 @@ pub enum SqlState {
     SerializationFailure,
     DataCorrupted,
     InvalidAuthorization,
+    InsufficientPrivilege,
     TriggerProtocolViolated,
 }
 
@@ -171,7 +175,7 @@ impl Error {
         match self {
             Self::Missing { .. } => SqlState::NullValueNotAllowed,
             Self::TooMany { .. } | Self::ValueTooLong { .. } => SqlState::ProgramLimitExceeded,
-            Self::Unsupported { .. } | Self::NotUtf8 => SqlState::FeatureNotSupported,
+            Self::NotUtf8 => SqlState::FeatureNotSupported,
             Self::NotPreloaded
             | Self::NoKeySource
             | Self::KeySource(_)
@@ -180,6 +184,7 @@ impl Error {
             Self::UnknownToken | Self::NoSuchVersion => SqlState::NoDataFound,
             Self::DuplicateToken => SqlState::UniqueViolation,
             Self::Unauthorized { .. } | Self::NoIdentity => SqlState::InvalidAuthorization,
+            Self::WidensScopes => SqlState::InsufficientPrivilege,
             Self::NotRowTrigger => SqlState::TriggerProtocolViolated,
             Self::Conflict | Self::VersionChanged { .. } => SqlState::SerializationFailure,
             Self::Unopened(_) | Self::UnopenedAt { .. } => SqlState::DataCorrupted,
@@ -188,6 +193,7 @@ impl Error {
             | Self::NotInFuture { .. }
             | Self::NotPositive { .. }
             | Self::Negative { .. }
+            | Self::Incomplete { .. }
             | Self::ChangesNotObject
             | Self::UnknownKey { .. }
             | Self::HardEndFixed
@@ -223,8 +229,8 @@ impl Error {
             Self::Negative { argument } => {
                 format!("argument \"{argument}\" must not be negative").into()
             }
-            Self::Unsupported { argument } => {
-                format!("argument \"{argument}\" is not supported by this version").into()
+            Self::Incomplete { argument, needs } => {
+                format!("argument \"{argument}\" needs \"{needs}\" too").into()
             }
             Self::ChangesNotObject => "argument \"changes\" must be a JSON object".into(),
             Self::UnknownKey { .. } => "argument \"changes\" has an unknown key".into(),
@@ -265,6 +271,7 @@ impl Error {
                 format!("Unauthorized: {}", reason.as_str()).into()
             }
             Self::NoIdentity => format!("Unauthorized: {}", Reason::Invalid.as_str()).into(),
+            Self::WidensScopes => "argument \"scopes\" asks for more than the token holds".into(),
             Self::NotRowTrigger => {
                 "api_token_invalidate_owner() must be called for each row of an UPDATE or DELETE"
                     .into()
@@ -322,9 +329,6 @@ impl Error {
             Self::Malformed { expected, .. } => Some(format!("Expected {expected}.").into()),
             Self::UnknownKey { .. } => {
                 Some(format!("Known keys: {}.", crate::change::KEYS.join(", ")).into())
-            }
-            Self::Unsupported { .. } => {
-                Some("Quotas and rate limits come in a later version.".into())
             }
             Self::HardEndFixed => Some("Create a new token.".into()),
             Self::RevealingPrefix => {
@@ -395,7 +399,7 @@ mod tests {
             Error::NotInFuture { argument: "namespace" },
             Error::NotPositive { argument: "namespace" },
             Error::Negative { argument: "namespace" },
-            Error::Unsupported { argument: "namespace" },
+            Error::Incomplete { argument: "namespace", needs: "x" },
             Error::TooMany { argument: "namespace", max: 1, actual: 2 },
         ] {
             assert!(error.message().contains("\"namespace\""), "{error:?}");

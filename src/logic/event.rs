@@ -16,6 +16,7 @@ pub enum Method {
     Disable,
     Cleanup,
     Import,
+    SetNamespaceLimit,
     VaultStore,
     VaultDelete,
     VaultRekey,
@@ -23,7 +24,7 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Create,
         Self::Refresh,
         Self::ReuseDetected,
@@ -35,6 +36,7 @@ impl Method {
         Self::Disable,
         Self::Cleanup,
         Self::Import,
+        Self::SetNamespaceLimit,
         Self::VaultStore,
         Self::VaultDelete,
         Self::VaultRekey,
@@ -54,6 +56,7 @@ impl Method {
             Self::Disable => "disable",
             Self::Cleanup => "cleanup",
             Self::Import => "import",
+            Self::SetNamespaceLimit => "set_namespace_limit",
             Self::VaultStore => "vault_store",
             Self::VaultDelete => "vault_delete",
             Self::VaultRekey => "vault_rekey",
@@ -77,6 +80,7 @@ impl Method {
             | Self::Enable
             | Self::Cleanup
             | Self::Import
+            | Self::SetNamespaceLimit
             | Self::VaultStore
             | Self::VaultDelete
             | Self::VaultRekey

@@ -92,19 +92,10 @@ pub fn row_limit(argument: &'static str, rows: Option<i64>) -> Result<Option<i64
     }
 }
 
-/// The price of one call. Nothing is charged in this version, but a bad call is one already.
+/// The price of one call; 0 asks without paying.
 pub fn cost(cost: Option<i32>) -> Result<i32> {
     let cost = required("cost", cost)?;
     if cost < 0 { Err(Error::Negative { argument: "cost" }) } else { Ok(cost) }
-}
-
-/// Arguments that belong to quotas and rate limits: refused, so that nobody believes in a limit
-/// that is not enforced.
-pub fn no_limits(asked: [(&'static str, bool); 5]) -> Result<()> {
-    match asked.into_iter().find(|(_, given)| *given) {
-        Some((argument, _)) => Err(Error::Unsupported { argument }),
-        None => Ok(()),
-    }
 }
 
 /// When a new token ends, and its hard end.

@@ -54,6 +54,13 @@ pub fn covers_all<'a>(held: &[&str], needed: impl IntoIterator<Item = &'a str>) 
     needed.into_iter().all(|needed| held.iter().any(|held| covers(held, needed)))
 }
 
+/// An heir may have less than its parent holds, never more.
+pub fn check_narrowing(held: &[String], wanted: Option<&[&str]>) -> Result<()> {
+    let held: Vec<&str> = held.iter().map(String::as_str).collect();
+    let wanted = wanted.unwrap_or_default().iter().copied();
+    if covers_all(&held, wanted) { Ok(()) } else { Err(Error::WidensScopes) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

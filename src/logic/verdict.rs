@@ -15,10 +15,14 @@ pub enum Reason {
     IdleTimeout,
     IpNotAllowed,
     InsufficientScope,
+    /// A use of a token with a quota cannot be written down here.
+    ReadOnly,
+    UsageExceeded,
+    RateLimited,
 }
 
 impl Reason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Invalid,
         Self::Revoked,
         Self::Disabled,
@@ -26,6 +30,9 @@ impl Reason {
         Self::IdleTimeout,
         Self::IpNotAllowed,
         Self::InsufficientScope,
+        Self::ReadOnly,
+        Self::UsageExceeded,
+        Self::RateLimited,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -37,6 +44,9 @@ impl Reason {
             Self::IdleTimeout => Status::IdleTimeout.as_str(),
             Self::IpNotAllowed => "ip_not_allowed",
             Self::InsufficientScope => "insufficient_scope",
+            Self::ReadOnly => "read_only",
+            Self::UsageExceeded => "usage_exceeded",
+            Self::RateLimited => "rate_limited",
         }
     }
 
@@ -57,6 +67,8 @@ impl Reason {
 pub struct Request<'a> {
     pub required_scopes: &'a [&'a str],
     pub client_ip: Option<Network>,
+    /// What it is charged to limits; 0 asks.
+    pub cost: i32,
 }
 
 /// What of a token a verdict looks at. `scopes` need be given only where the request requires
@@ -101,7 +113,7 @@ mod tests {
         let inside = Network::v4([10, 0, 0, 0], 8);
         let outside = Network::v4([192, 0, 2, 1], 32);
         let networks = [inside];
-        let request = Request { required_scopes: &["b"], client_ip: Some(outside) };
+        let request = Request { required_scopes: &["b"], client_ip: Some(outside), cost: 1 };
         let revoked = Lifetime { revocation: Some(Revocation::Final), ..ACTIVE };
         let mut token =
             Credential { lifetime: revoked, allowed_ips: Some(&networks), scopes: &["a"] };

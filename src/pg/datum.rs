@@ -2,7 +2,7 @@
 
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::{Span, Timestamp};
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::{self, Datum};
 use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varlena_to_byte_slice};
 
@@ -59,6 +59,11 @@ pub(super) unsafe fn interval(datum: Datum) -> Span {
     // SAFETY: an interval datum points to a pg_sys::Interval.
     let interval = unsafe { &*datum.cast_mut_ptr::<pg_sys::Interval>() };
     Span::from_interval(interval.month, interval.day, interval.time)
+}
+
+/// A length of time as an `interval` of microseconds alone.
+pub fn interval_of(span: Span) -> Interval {
+    Interval::from_micros(span.0)
 }
 
 /// An `inet` or `cidr`: family, mask bits, then 4 or 16 bytes of address, network byte order.

@@ -25,4 +25,5 @@ pub mod shmem;
 pub mod touch;
 pub mod transaction;
 pub mod trigger;
+pub mod words;
 pub mod worker;

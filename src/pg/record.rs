@@ -92,7 +92,7 @@ impl RecordSet {
     }
 }
 
-const MAX_COLUMNS: usize = 16;
+const MAX_COLUMNS: usize = 20;
 
 /// The values as Postgres takes them: datums and a flag for each that is missing.
 fn spread(values: &[Option<Datum>]) -> ([Datum; MAX_COLUMNS], [bool; MAX_COLUMNS]) {

@@ -33,6 +33,16 @@ impl Row<'_> {
         self.datum(column).map_or(0, |datum| datum.value() as i32)
     }
 
+    /// A bigint that may be NULL.
+    pub fn bigint(&self, column: i16) -> Option<i64> {
+        self.datum(column).map(|datum| datum.value() as i64)
+    }
+
+    /// An integer that may be NULL.
+    pub fn integer(&self, column: i16) -> Option<i32> {
+        self.datum(column).map(|datum| datum.value() as i32)
+    }
+
     pub fn timestamp(&self, column: i16) -> Option<Timestamp> {
         self.datum(column).map(|datum| Timestamp(datum.value() as i64))
     }

@@ -7,6 +7,7 @@
 
 use super::raise::{self, Layout, Place, Raise};
 use super::row::Row;
+use super::words::Words;
 use super::{compat, raw};
 use pgrx::datum::IntoDatum;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guard;
@@ -24,6 +25,8 @@ pub struct UniqueIndex {
     /// The highest column number that readers ask for.
     columns: i32,
     found: Cell<Option<Found>>,
+    /// Whether the table was empty, at that generation.
+    empty: Cell<Option<(u64, bool)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -87,7 +90,45 @@ impl UniqueIndex {
         index: &'static CStr,
         columns: i32,
     ) -> Self {
-        Self { schema, table, index, columns, found: Cell::new(None) }
+        let (found, empty) = (Cell::new(None), Cell::new(None));
+        Self { schema, table, index, columns, found, empty }
+    }
+
+    /// Has the table never held a row? Known without a look at it, until the catalog changes: whoever
+    /// adds the first one must [`tell_all_that_changed`].
+    pub fn is_unused(&self) -> bool {
+        let generation = GENERATION.get();
+        if let Some((_, empty)) = self.empty.get().filter(|(known, _)| *known == generation) {
+            return empty;
+        }
+        let table = self.oids().table;
+        // SAFETY: opens and closes one relation; an ERROR releases it.
+        let empty = unsafe {
+            let table = pg_sys::table_open(table, LOCK);
+            let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+            let blocks = pg_sys::RelationGetNumberOfBlocksInFork(table, fork);
+            pg_sys::table_close(table, LOCK);
+            blocks == 0
+        };
+        self.empty.set(Some((generation, empty)));
+        empty
+    }
+
+    /// Has all backends look again whether the table is used, when this transaction commits.
+    pub fn tell_all_that_changed(&self) {
+        tell_all_that_changed(self.oids().table);
+    }
+
+    /// Gives `work` some words of the row with this key, or `None`; see [`Words`].
+    pub fn words<const N: usize, R>(
+        &self,
+        key: Key,
+        offset: usize,
+        work: impl FnOnce(Option<Words<N>>) -> R,
+    ) -> R {
+        let scan = Scan::begin(self, 1);
+        let found = scan.seek(&[key], self.columns);
+        work(found.then_some(Words { table: scan.table, slot: scan.slot, offset }))
     }
 
     fn oids(&self) -> Found {

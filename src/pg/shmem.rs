@@ -1,9 +1,10 @@
-//! Shared memory: the touch map, the counters, and who flushes which database. Only there when
+//! Shared memory: the touch map, the rate limits, the counters, and who flushes which database. Only there when
 //! the library is preloaded; everything works without.
 
 use api_tokens_logic::claims::Claims;
 use api_tokens_logic::counters::{Counters, Totals};
-use api_tokens_logic::touch_map::{Bucket, ENTRIES_PER_BUCKET, TouchMap};
+use api_tokens_logic::rate_map::{self, RateMap};
+use api_tokens_logic::touch_map::{self, TouchMap};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -22,7 +23,8 @@ struct Header {
 #[derive(Clone, Copy)]
 pub struct Shared {
     header: &'static Header,
-    buckets: &'static [Bucket],
+    touches: &'static [touch_map::Bucket],
+    rates: &'static [rate_map::Bucket],
 }
 
 /// Set by the postmaster's start-up hook, at every start: after a crash the memory is new. Null
@@ -33,17 +35,24 @@ static HEADER: AtomicPtr<Header> = AtomicPtr::new(std::ptr::null_mut());
 pub fn shared() -> Option<Shared> {
     let header = HEADER.load(Ordering::Relaxed);
     // SAFETY: if not null, it was set by `start_up` to zeroed shared memory that lies before as
-    // many buckets, stays mapped while this process lives, and holds nothing but atomics.
+    // many buckets of both kinds, all of one alignment, stays mapped while this process lives, and
+    // holds nothing but atomics.
     unsafe {
         let header = header.as_ref()?;
-        let buckets = std::ptr::from_ref(header).add(1).cast::<Bucket>();
-        Some(Shared { header, buckets: std::slice::from_raw_parts(buckets, bucket_count()) })
+        let touches = std::ptr::from_ref(header).add(1).cast::<touch_map::Bucket>();
+        let touches = std::slice::from_raw_parts(touches, touch_buckets());
+        let rates = touches.as_ptr_range().end.cast::<rate_map::Bucket>();
+        Some(Shared { header, touches, rates: std::slice::from_raw_parts(rates, rate_buckets()) })
     }
 }
 
 impl Shared {
     pub fn map(&self) -> TouchMap<'static> {
-        TouchMap::new(self.buckets)
+        TouchMap::new(self.touches)
+    }
+
+    pub fn rates(&self) -> RateMap<'static> {
+        RateMap::new(self.rates)
     }
 
     /// The set that this backend counts in.
@@ -58,7 +67,11 @@ impl Shared {
     }
 
     pub fn capacity(&self) -> usize {
-        self.buckets.len() * ENTRIES_PER_BUCKET
+        self.touches.len() * touch_map::ENTRIES_PER_BUCKET
+    }
+
+    pub fn rate_capacity(&self) -> usize {
+        self.rates.len() * rate_map::ENTRIES_PER_BUCKET
     }
 
     /// Who flushes which database.
@@ -81,15 +94,17 @@ pub fn is_preloading() -> bool {
 static mut PREVIOUS_REQUEST_HOOK: pg_sys::shmem_request_hook_type = None;
 static mut PREVIOUS_STARTUP_HOOK: pg_sys::shmem_startup_hook_type = None;
 
-/// How many entries the map was asked to have; set while preloading, inherited by every process.
-static CAPACITY: AtomicUsize = AtomicUsize::new(0);
+/// How many entries the maps were asked to have; set while preloading, inherited by every process.
+static TOUCHES: AtomicUsize = AtomicUsize::new(0);
+static RATES: AtomicUsize = AtomicUsize::new(0);
 
 /// Asks the postmaster for the memory. Call it from `_PG_init` while preloading.
 ///
 /// Postgres takes all shared memory at once and does not start if there is not enough. So this looks
 /// first; with too little a WARNING says so, and everything goes on as without preloading.
-pub fn install_hooks(capacity: usize) {
-    CAPACITY.store(capacity, Ordering::Relaxed);
+pub fn install_hooks(touches: usize, rates: usize) {
+    TOUCHES.store(touches, Ordering::Relaxed);
+    RATES.store(rates, Ordering::Relaxed);
     if !could_have(size()) {
         return warn();
     }
@@ -121,16 +136,23 @@ fn warn() {
         "api_tokens",
     )
     .set_detail("It works as if it were not preloaded.")
-    .set_hint("Lower api_tokens.touch_map_size and restart.")
+    .set_hint("Lower api_tokens.touch_map_size or api_tokens.rate_map_size and restart.")
     .report(PgLogLevel::WARNING);
 }
 
-fn bucket_count() -> usize {
-    CAPACITY.load(Ordering::Relaxed).div_ceil(ENTRIES_PER_BUCKET).max(1)
+fn touch_buckets() -> usize {
+    TOUCHES.load(Ordering::Relaxed).div_ceil(touch_map::ENTRIES_PER_BUCKET).max(1)
+}
+
+fn rate_buckets() -> usize {
+    RATES.load(Ordering::Relaxed).div_ceil(rate_map::ENTRIES_PER_BUCKET).max(1)
 }
 
 fn size() -> usize {
-    align_of::<Header>() + size_of::<Header>() + bucket_count() * size_of::<Bucket>()
+    const { assert!(align_of::<touch_map::Bucket>() == align_of::<rate_map::Bucket>()) };
+    let maps = touch_buckets() * size_of::<touch_map::Bucket>()
+        + rate_buckets() * size_of::<rate_map::Bucket>();
+    align_of::<Header>() + size_of::<Header>() + maps
 }
 
 #[pgrx::pg_guard]

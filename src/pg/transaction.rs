@@ -2,6 +2,7 @@
 
 use super::compat;
 use api_tokens_logic::cursor::History;
+use api_tokens_logic::quota::{Outcome, User};
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
@@ -30,6 +31,59 @@ pub fn keeps_its_snapshot() -> bool {
 pub fn is_in_recovery() -> bool {
     // SAFETY: reads a flag in shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// The full ids of the innermost subtransaction and of the transaction, given if they have none yet.
+pub fn user() -> User {
+    // SAFETY: assigns ids; an ERROR where none can be had, as in recovery.
+    unsafe {
+        let top = pg_sys::GetTopFullTransactionId().value;
+        User { innermost: pg_sys::GetCurrentFullTransactionId().value, top }
+    }
+}
+
+/// How a transaction ended, by its full id. One that nobody remembers is taken for committed.
+pub fn outcome(transaction: u64) -> Outcome {
+    // SAFETY: reads the counter of ids, and the transaction's state.
+    let (next, is_current) = unsafe {
+        let id = transaction as u32;
+        let is_current = pg_sys::TransactionIdIsCurrentTransactionId(id.into());
+        (pg_sys::ReadNextFullTransactionId().value, is_current)
+    };
+    if transaction >= next {
+        return Outcome::Committed;
+    }
+    if is_current && next - transaction < 1 << 31 {
+        return Outcome::Own;
+    }
+    // SAFETY: the server's own function of a full id, which lies in the past.
+    let status = unsafe {
+        pgrx::direct_function_call::<String>(pg_sys::pg_xact_status, &[Some(transaction.into())])
+    };
+    match status.as_deref() {
+        Some("in progress") => Outcome::UnderWay,
+        Some("aborted") => Outcome::RolledBack,
+        _ => Outcome::Committed,
+    }
+}
+
+/// Waits until a transaction has ended, or, if it is not known which, a moment.
+pub fn wait_for(transaction: Option<u32>) {
+    const MOMENT: std::time::Duration = std::time::Duration::from_millis(5);
+    pgrx::check_for_interrupts!();
+    let Some(transaction) = transaction else {
+        return std::thread::sleep(MOMENT);
+    };
+    // SAFETY: waits for the lock that each transaction holds on its id, which raises an ERROR for a
+    // deadlock, and would wait forever for its own; no row is told of.
+    unsafe {
+        if pg_sys::TransactionIdIsCurrentTransactionId(transaction.into()) {
+            pgrx::error!("this transaction has locked or deleted a row of api_tokens.quotas");
+        }
+        let (relation, row) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let what = pg_sys::XLTW_Oper::XLTW_None;
+        pg_sys::XactLockTableWait(transaction.into(), relation, row, what);
+    }
 }
 
 /// The history that transaction ids belong to: the cluster's system identifier, and its timeline,

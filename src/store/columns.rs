@@ -20,8 +20,13 @@ pub const MAX_IDLE: i16 = 15;
 pub const MAX_EXPIRES_AT: i16 = 16;
 pub const REPLACED_BY: i16 = 17;
 pub const ALLOWED_IPS: i16 = 18;
-pub const NAME: i16 = 19;
-pub const METADATA: i16 = 20;
+pub const MAX_USES: i16 = 19;
+pub const REFILL_AMOUNT: i16 = 20;
+pub const REFILL_EVERY: i16 = 21;
+pub const RATE_LIMIT: i16 = 22;
+pub const RATE_WINDOW: i16 = 23;
+pub const NAME: i16 = 24;
+pub const METADATA: i16 = 25;
 
 /// `last_used_at` behind two uuids and a timestamptz.
 pub const TOUCHED: FixedColumn = FixedColumn { number: LAST_USED_AT, offset: 16 + 16 + 8 };

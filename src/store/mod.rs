@@ -5,6 +5,8 @@ pub mod cleanup;
 mod columns;
 pub mod events;
 mod membership;
+pub mod namespace_limits;
+pub mod quotas;
 pub mod revocation;
 pub mod rights;
 mod statement;

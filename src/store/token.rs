@@ -6,6 +6,7 @@ use crate::pg::kept::KeptJsonb;
 use crate::pg::row::Row;
 use crate::pg::touch::{Patience, Touched};
 use api_tokens_logic::lifetime::{Lifetime, Revocation};
+use api_tokens_logic::limits::Settings;
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::Timestamp;
 use pgrx::Uuid;
@@ -53,20 +54,42 @@ impl<'a> StoredToken<'a> {
         self.0.networks(column::ALLOWED_IPS)
     }
 
+    /// What limits it, each NULL or not.
+    pub fn limits(&self) -> Settings {
+        let row = &self.0;
+        Settings {
+            max_uses: row.bigint(column::MAX_USES),
+            refill_amount: row.bigint(column::REFILL_AMOUNT),
+            refill_every: row.interval(column::REFILL_EVERY),
+            rate_limit: row.integer(column::RATE_LIMIT),
+            rate_window: row.interval(column::RATE_WINDOW),
+        }
+    }
+
+    /// Whose quota and rate limit these are: a rotation neither doubles nor resets them.
+    pub fn family_id(&self) -> Uuid {
+        self.0.uuid(column::FAMILY_ID).expect("is NOT NULL")
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.0.text(column::NAMESPACE).unwrap_or_default()
+    }
+
     /// For passing on: `(token_id, namespace, name)` as they lie there.
     pub fn identity(&self) -> [Option<Datum>; 3] {
         [column::TOKEN_ID, column::NAMESPACE, column::NAME].map(|column| self.0.datum(column))
     }
 
-    /// For passing on: `(metadata, scopes, expires_at)` as they lie there. A token in grace ends
-    /// with it, which whoever remembers this answer must know.
+    /// For passing on: `(metadata, scopes, expires_at)`, the first two as they lie there. A token in
+    /// grace ends with it, which whoever remembers this answer must know. One that expires at
+    /// `infinity` does not: many a driver cannot read that.
     pub fn grants(&self) -> [Option<Datum>; 3] {
         let row = &self.0;
-        let mut expires_at = row.datum(column::EXPIRES_AT);
-        if row.bool(column::IN_GRACE) {
-            let ends = [column::EXPIRES_AT, column::REVOKED_AT].map(|end| row.timestamp(end));
-            expires_at = ends.into_iter().flatten().min().map(|end| Datum::from(end.0));
-        }
+        let in_grace = row.bool(column::IN_GRACE);
+        let grace = in_grace.then(|| row.timestamp(column::REVOKED_AT)).flatten();
+        let ends = [row.timestamp(column::EXPIRES_AT), grace].into_iter().flatten();
+        let expires_at = ends.min().filter(|end| end.is_finite());
+        let expires_at = expires_at.map(|end| Datum::from(end.0));
         [row.datum(column::METADATA), row.datum(column::SCOPES), expires_at]
     }
 
@@ -110,6 +133,8 @@ impl<'a> StoredToken<'a> {
             max_expires_at: row.timestamp(column::MAX_EXPIRES_AT),
             replaced_by: row.uuid(column::REPLACED_BY),
             lifetime: self.lifetime(),
+            limits: self.limits(),
+            scopes: self.scopes().into_iter().map(str::to_owned).collect(),
         }
     }
 }
@@ -133,4 +158,6 @@ pub struct HeldToken {
     pub max_expires_at: Option<Timestamp>,
     pub replaced_by: Option<Uuid>,
     pub lifetime: Lifetime,
+    pub limits: Settings,
+    pub scopes: Vec<String>,
 }

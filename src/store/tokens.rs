@@ -11,6 +11,7 @@ use crate::pg::row::Row;
 use crate::pg::scan::{Key, Lock, UniqueIndex};
 use api_tokens_logic::Error;
 use api_tokens_logic::digest::Digest;
+use api_tokens_logic::limits::Settings;
 use api_tokens_logic::rotation::Retirement;
 use api_tokens_logic::time::Timestamp;
 use pgrx::Uuid;
@@ -86,14 +87,39 @@ pub struct NewToken<'a> {
     pub enabled: bool,
     pub revoked_at: Option<Timestamp>,
     pub in_grace: bool,
+    pub limits: LimitArguments,
+}
+
+/// Limits as they were given, for passing on.
+#[derive(Clone, Copy, Default)]
+pub struct LimitArguments {
+    pub max_uses: Option<i64>,
+    pub refill_amount: Option<i64>,
+    pub refill_every: Option<IntervalValue>,
+    pub rate_limit: Option<i32>,
+    pub rate_window: Option<IntervalValue>,
+}
+
+impl LimitArguments {
+    pub fn settings(&self) -> Settings {
+        Settings {
+            max_uses: self.max_uses,
+            refill_amount: self.refill_amount,
+            refill_every: self.refill_every.map(|every| every.span()),
+            rate_limit: self.rate_limit,
+            rate_window: self.rate_window.map(|window| window.span()),
+        }
+    }
 }
 
 statement!(
     INSERT = "
     INSERT INTO api_tokens.tokens (token_id, family_id, token_hash, token_prefix, namespace, name,
         metadata, scopes, created_at, last_used_at, expires_at, max_expires_at, max_idle,
-        allowed_ips, enabled, revoked_at, in_grace)
-    VALUES ($1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+        allowed_ips, enabled, revoked_at, in_grace, max_uses, refill_amount, refill_every,
+        rate_limit, rate_window)
+    VALUES ($1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+        $19, $20, $21)
     ON CONFLICT (token_hash) DO NOTHING"
 );
 
@@ -116,6 +142,11 @@ pub fn insert(token: &NewToken) -> Result<()> {
         token.enabled.into(),
         token.revoked_at.map(timestamptz).into(),
         token.in_grace.into(),
+        token.limits.max_uses.into(),
+        token.limits.refill_amount.into(),
+        token.limits.refill_every.into(),
+        token.limits.rate_limit.into(),
+        token.limits.rate_window.into(),
     ];
     match INSERT.with(|insert| insert.execute(&arguments))? {
         0 => Err(Error::DuplicateToken.into()),
@@ -130,15 +161,18 @@ pub struct Heir<'a> {
     pub token_prefix: &'a str,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
+    /// `None` inherits them.
+    pub scopes: Option<Vec<&'a str>>,
 }
 
 statement!(
     INSERT_HEIR = "
     INSERT INTO api_tokens.tokens (token_id, family_id, generation, token_hash, token_prefix,
         namespace, name, metadata, scopes, created_at, last_used_at, expires_at, max_expires_at,
-        max_idle, allowed_ips)
+        max_idle, allowed_ips, max_uses, refill_amount, refill_every, rate_limit, rate_window)
     SELECT $1, family_id, generation OPERATOR(pg_catalog.+) 1, $2, $3, namespace, name, metadata,
-        scopes, $4, $4, $5, max_expires_at, max_idle, allowed_ips
+        COALESCE($7, scopes), $4, $4, $5, max_expires_at, max_idle, allowed_ips, max_uses,
+        refill_amount, refill_every, rate_limit, rate_window
     FROM api_tokens.tokens WHERE token_id OPERATOR(pg_catalog.=) $6"
 );
 
@@ -157,6 +191,7 @@ pub fn replace(held: &HeldToken, retired: Retirement, heir: &Heir) -> Result<()>
         timestamptz(heir.created_at).into(),
         heir.expires_at.map(timestamptz).into(),
         held.token_id.into(),
+        heir.scopes.clone().into(),
     ];
     changed_one(INSERT_HEIR.with(|insert| insert.execute(&inherited))?)?;
     let end = [

@@ -11,7 +11,7 @@ SELECT octet_length(token_hash) AS hash_bytes, generation, family_id = token_id 
 FROM api_tokens.tokens WHERE namespace = 'create';
 SELECT api_token_create('');
 SELECT api_token_create('create', prefix => 'SK');
-SELECT api_token_create('create', max_uses => 10);
+SELECT api_token_create('create', refill_amount => 10);
 SELECT api_token_looks_valid('sk_0000000000000000000000000000000030OBQY') AS vector,
     api_token_looks_valid('sk_0000000000000000000000000000000030OBQZ') AS typo,
     api_token_looks_valid(NULL) AS nothing;

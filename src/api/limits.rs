@@ -1,0 +1,150 @@
+//! What a token is limited to: looked at when all else has passed, and charged only if all fits.
+
+use crate::error::Result;
+use crate::pg::shmem::{self, Shared};
+use crate::pg::{clock, words};
+use crate::store::quotas::Use;
+use crate::store::token::StoredToken;
+use crate::store::{namespace_limits, quotas};
+use api_tokens_logic::Error;
+use api_tokens_logic::digest::Digest;
+use api_tokens_logic::limits::Allowance;
+use api_tokens_logic::quota::Charged;
+use api_tokens_logic::rate::{Passed, Rate};
+use api_tokens_logic::rate_map::Key;
+use api_tokens_logic::time::Timestamp;
+use api_tokens_logic::verdict::Reason;
+
+/// What became of a use.
+pub enum Charge {
+    Accepted(Allowance),
+    Refused(Reason, Allowance),
+    /// A transaction is in the way: wait for it, and look at the token again.
+    Wait(Option<u32>),
+}
+
+/// Charges a use of a token that is otherwise accepted. First all limits are looked at, then all
+/// are charged; should another use come in between, what was charged is taken back.
+pub fn charge(token: &StoredToken, cost: i32, now: Timestamp) -> Result<Charge> {
+    let limits = token.limits().check()?;
+    let of_namespace = namespace_limits::of(token.namespace())?;
+    if limits.quota.is_none() && limits.rate.is_none() && of_namespace.is_none() {
+        return Ok(Charge::Accepted(Allowance::default()));
+    }
+    let family_id = token.family_id();
+    let rates = Rates::of([
+        limits.rate.map(|rate| (*family_id.as_bytes(), rate)),
+        of_namespace.map(|rate| (subject(token.namespace()), rate)),
+    ])?;
+    let mut allowance = Allowance::default();
+    // Where the quota is all there is, charging it is looking at it.
+    let is_all = rates.is_empty() && cost > 0 && words::can_alter();
+    if let Some(quota) = limits.quota.as_ref().filter(|_| !is_all)
+        && let Err(reason) = look(quotas::look(&family_id, quota, cost, now), cost, &mut allowance)
+    {
+        return Ok(Charge::Refused(reason, allowance));
+    }
+    if !rates.charge(cost, &mut allowance) {
+        return Ok(Charge::Refused(Reason::RateLimited, allowance));
+    }
+    let Some(quota) = limits.quota.filter(|_| cost > 0) else {
+        return Ok(Charge::Accepted(allowance));
+    };
+    let charge = spend(&quotas::charge(&family_id, &quota, cost, now), allowance);
+    if !matches!(charge, Charge::Accepted(_)) {
+        rates.refund(cost);
+    }
+    Ok(charge)
+}
+
+/// Does the quota have room, and can its use be written down?
+fn look(charged: Charged, cost: i32, allowance: &mut Allowance) -> std::result::Result<(), Reason> {
+    match charged {
+        Charged::Exceeded { left, retry_after } => {
+            *allowance = Allowance { remaining: Some(left), retry_after };
+            return Err(Reason::UsageExceeded);
+        }
+        Charged::Accepted { left } => allowance.note_left(left - i64::from(cost)),
+        Charged::Crowded { .. } => {}
+    }
+    if cost > 0 && !words::can_alter() { Err(Reason::ReadOnly) } else { Ok(()) }
+}
+
+fn spend(used: &Use, mut allowance: Allowance) -> Charge {
+    match *used {
+        Use::Held(by) => Charge::Wait(by),
+        Use::Charged(Charged::Crowded { wait_for }) => Charge::Wait(Some(wait_for as u32)),
+        Use::Charged(Charged::Exceeded { left, retry_after }) => {
+            let allowance = Allowance { remaining: Some(left), retry_after };
+            Charge::Refused(Reason::UsageExceeded, allowance)
+        }
+        Use::Charged(Charged::Accepted { left }) => {
+            allowance.note_left(left);
+            Charge::Accepted(allowance)
+        }
+    }
+}
+
+/// The rate limits that a call has to pass.
+struct Rates {
+    shared: Option<Shared>,
+    all: [Option<(Key, Rate)>; 2],
+    now: i64,
+}
+
+impl Rates {
+    /// An error where they cannot be kept: they live in shared memory.
+    fn of(limits: [Option<([u8; 16], Rate)>; 2]) -> Result<Self> {
+        let shared = shmem::shared();
+        if shared.is_none() && limits.iter().any(Option::is_some) {
+            return Err(Error::NotPreloaded.into());
+        }
+        let database = shmem::database();
+        let keyed = |(subject, rate)| (Key { database, subject }, rate);
+        let all = limits.map(|limit| limit.map(keyed));
+        Ok(Self { shared, all, now: clock::monotonic() })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all.iter().all(Option::is_none)
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Shared, &Key, &Rate)> {
+        let limits = self.all.iter().flatten();
+        limits.filter_map(|(key, rate)| Some((self.shared.as_ref()?, key, rate)))
+    }
+
+    /// Lets the call through all of them, or none.
+    fn charge(&self, cost: i32, allowance: &mut Allowance) -> bool {
+        for (passed, (shared, key, rate)) in self.each().enumerate() {
+            match shared.rates().charge(key, rate, cost, self.now) {
+                Passed::Yes { left } => allowance.note_left(left),
+                Passed::No { left, retry_after } => {
+                    *allowance = Allowance { remaining: Some(left), retry_after };
+                    self.refund_first(passed, cost);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn refund(&self, cost: i32) {
+        self.refund_first(self.all.len(), cost);
+    }
+
+    fn refund_first(&self, count: usize, cost: i32) {
+        for (shared, key, rate) in self.each().take(count) {
+            shared.rates().refund(key, rate, cost, self.now);
+        }
+    }
+}
+
+/// What the rate of a namespace is known by: half of a hash, so that it has 16 bytes as the id of a
+/// family has.
+fn subject(namespace: &str) -> [u8; 16] {
+    let [subject, _] = *Digest::of(namespace.as_bytes()).0.as_chunks::<16>().0 else {
+        unreachable!("a hash has 32 bytes")
+    };
+    subject
+}

@@ -1,0 +1,240 @@
+//! The levels of all rate limits in use, shared by all backends of a server.
+//!
+//! As the touch map: buckets that somebody else allocates, worked on under a spin lock each. An
+//! entry whose level has run out is as good as none, so its place is anybody's: memory is bounded
+//! without forgetting anything. A limit has two buckets to be in, which makes it rare beyond
+//! counting that both are full before the map is. If they are, calls are refused: a limit that cannot
+//! be kept must not be taken for kept.
+
+use crate::rate::{Level, Passed, Rate};
+use crate::spin::{Locked, SpinLock};
+use crate::time::Span;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+pub const ENTRIES_PER_BUCKET: usize = 8;
+
+/// What is limited, in which database of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Oid of the database; never 0.
+    pub database: u32,
+    /// Random, or a hash.
+    pub subject: [u8; 16],
+}
+
+/// All zero is an empty bucket.
+#[derive(Default)]
+#[repr(C, align(64))]
+pub struct Bucket {
+    lock: SpinLock,
+    entries: [Entry; ENTRIES_PER_BUCKET],
+}
+
+/// Database 0 is a free entry.
+#[derive(Default)]
+#[repr(C)]
+struct Entry {
+    subject: [AtomicU64; 2],
+    level: [AtomicU64; 4],
+    /// When the level has run out.
+    ends_at: AtomicI64,
+    database: AtomicU32,
+}
+
+#[derive(Clone, Copy)]
+pub struct RateMap<'a> {
+    buckets: &'a [Bucket],
+}
+
+/// How long to wait where there is no place: by then others have run out.
+const FULL: Passed = Passed::No { left: 0, retry_after: Some(Span(1_000_000)) };
+
+impl<'a> RateMap<'a> {
+    /// `buckets` must not be empty.
+    pub fn new(buckets: &'a [Bucket]) -> Self {
+        Self { buckets }
+    }
+
+    /// Lets a call through and counts it, or does neither; `now` as for [`Level`]. A cost of 0 asks.
+    pub fn charge(&self, key: &Key, rate: &Rate, cost: i32, now: i64) -> Passed {
+        let bucket = self.open(key);
+        let found = bucket.find(key);
+        let mut level = found.map_or(Level::EMPTY, Entry::level);
+        let passed = level.charge(rate, cost, now);
+        if cost == 0 || matches!(passed, Passed::No { .. }) {
+            return passed;
+        }
+        let Some(entry) = found.or_else(|| bucket.vacancy(now)) else { return FULL };
+        entry.hold(key, level, rate);
+        passed
+    }
+
+    /// Takes back a call that was counted and then refused for something else.
+    pub fn refund(&self, key: &Key, rate: &Rate, cost: i32, now: i64) {
+        let bucket = self.open(key);
+        if let Some(entry) = bucket.find(key) {
+            let mut level = entry.level();
+            level.refund(rate, cost, now);
+            entry.hold(key, level, rate);
+        }
+    }
+
+    /// Entries whose level has not run out.
+    pub fn used(&self, now: i64) -> usize {
+        let used = |bucket: &Bucket| {
+            let _lock = bucket.lock.lock();
+            bucket.entries.iter().filter(|entry| !entry.is_free(now)).count()
+        };
+        self.buckets.iter().map(used).sum()
+    }
+
+    /// The two buckets of a key, locked; always in the same order, so that nobody waits in a circle.
+    fn open(&self, key: &Key) -> Opened<'a> {
+        let count = self.buckets.len();
+        let [high, low] = halves(&key.subject);
+        let mixed = (high ^ low ^ u64::from(key.database)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let one = (mixed >> 32) as usize % count;
+        // Another one, unless there is only one.
+        let other = (one + 1 + (mixed as u32) as usize % count.saturating_sub(1).max(1)) % count;
+        let first = &self.buckets[one.min(other)];
+        let second = (one != other).then(|| &self.buckets[one.max(other)]);
+        let locks = (first.lock.lock(), second.map(|bucket| bucket.lock.lock()));
+        Opened { first, second, _locks: locks }
+    }
+}
+
+struct Opened<'a> {
+    first: &'a Bucket,
+    second: Option<&'a Bucket>,
+    _locks: (Locked<'a>, Option<Locked<'a>>),
+}
+
+impl<'a> Opened<'a> {
+    fn each(&self) -> impl Iterator<Item = &'a Entry> {
+        let second = self.second.into_iter().flat_map(|bucket| &bucket.entries);
+        self.first.entries.iter().chain(second)
+    }
+
+    fn find(&self, key: &Key) -> Option<&'a Entry> {
+        self.each().find(|entry| entry.is(key))
+    }
+
+    fn vacancy(&self, now: i64) -> Option<&'a Entry> {
+        self.each().find(|entry| entry.is_free(now))
+    }
+}
+
+impl Entry {
+    fn is_free(&self, now: i64) -> bool {
+        self.database.load(Ordering::Relaxed) == 0 || self.ends_at.load(Ordering::Relaxed) <= now
+    }
+
+    fn is(&self, key: &Key) -> bool {
+        let subject = self.subject.each_ref().map(|half| half.load(Ordering::Relaxed));
+        self.database.load(Ordering::Relaxed) == key.database && subject == halves(&key.subject)
+    }
+
+    fn level(&self) -> Level {
+        Level::of_words(self.level.each_ref().map(|word| word.load(Ordering::Relaxed)))
+    }
+
+    fn hold(&self, key: &Key, level: Level, rate: &Rate) {
+        for (half, value) in self.subject.iter().zip(halves(&key.subject)) {
+            half.store(value, Ordering::Relaxed);
+        }
+        for (word, value) in self.level.iter().zip(level.to_words()) {
+            word.store(value, Ordering::Relaxed);
+        }
+        self.ends_at.store(level.ends_at(rate), Ordering::Relaxed);
+        self.database.store(key.database, Ordering::Relaxed);
+    }
+}
+
+fn halves(subject: &[u8; 16]) -> [u64; 2] {
+    let half = |at: usize| std::array::from_fn(|byte| subject[at + byte]);
+    [u64::from_ne_bytes(half(0)), u64::from_ne_bytes(half(8))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_000_000;
+
+    fn buckets(count: usize) -> Vec<Bucket> {
+        std::iter::repeat_with(Bucket::default).take(count).collect()
+    }
+
+    fn key(number: u64) -> Key {
+        let mut subject = [0; 16];
+        subject[..8].copy_from_slice(&number.wrapping_mul(0xd6e8_feb8_6659_fd93).to_ne_bytes());
+        subject[8..].copy_from_slice(&number.wrapping_mul(0xa076_1d64_78bd_642f).to_ne_bytes());
+        Key { database: 5, subject }
+    }
+
+    fn rate(calls: i32, micros: i64) -> Rate {
+        Rate::check(Some(calls), Some(Span(micros))).expect("good").expect("given")
+    }
+
+    fn passes(passed: Passed) -> bool {
+        matches!(passed, Passed::Yes { .. })
+    }
+
+    #[test]
+    fn each_key_has_a_limit_of_its_own() {
+        let buckets = buckets(4);
+        let map = RateMap::new(&buckets);
+        let rate = rate(2, 1000);
+        let other = Key { database: 6, ..key(1) };
+        for key in [key(1), key(2), other] {
+            let all: Vec<bool> = (0..3).map(|_| passes(map.charge(&key, &rate, 1, NOW))).collect();
+            assert_eq!(all, [true, true, false]);
+        }
+        map.refund(&key(1), &rate, 1, NOW);
+        assert!(passes(map.charge(&key(1), &rate, 1, NOW)));
+        assert_eq!(map.used(NOW), 3);
+        assert_eq!(map.used(NOW + 1000), 0, "all have run out");
+        assert!(passes(map.charge(&key(9), &rate, 0, NOW)));
+        assert_eq!(map.used(NOW), 3, "asking takes no place");
+    }
+
+    #[test]
+    fn a_full_map_refuses_and_forgets_nobody() {
+        let buckets = buckets(64);
+        let map = RateMap::new(&buckets);
+        let rate = rate(1, 1000);
+        let capacity = (64 * ENTRIES_PER_BUCKET) as u64;
+        let held: Vec<u64> =
+            (0..2 * capacity).filter(|at| passes(map.charge(&key(*at), &rate, 1, NOW))).collect();
+        assert!(
+            held.len() as u64 <= capacity && held.len() as u64 > capacity * 3 / 4,
+            "{}",
+            held.len()
+        );
+        assert!(held.iter().all(|at| !passes(map.charge(&key(*at), &rate, 1, NOW))));
+        let first_refused = (0..2 * capacity).find(|at| !held.contains(at)).expect("some");
+        assert!(first_refused > capacity / 2, "half full there is a place for everybody");
+        assert!(passes(map.charge(&key(first_refused), &rate, 1, NOW + 1000)));
+    }
+
+    #[test]
+    fn threads_together_get_exactly_the_limit() {
+        let buckets = buckets(256);
+        let rate = rate(1000, 1_000_000_000);
+        let passed = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let map = RateMap::new(&buckets);
+                    for at in 0..500 {
+                        // Two keys, so that their buckets are locked in both orders.
+                        let _ = map.charge(&key(at), &rate, 1, NOW);
+                        let yes = passes(map.charge(&key(77_777), &rate, 1, NOW));
+                        passed.fetch_add(yes.into(), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(passed.into_inner(), 1000);
+    }
+}

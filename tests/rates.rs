@@ -1,0 +1,276 @@
+//! Rate limits, and what a crash leaves of quotas: on a server that preloads the library. One test
+//! at a time; some of these restart the server.
+
+use api_tokens_tests::*;
+use postgres::Client;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// `ok` or the reason, and what remains.
+fn call(sql: &mut Client, token: &str, cost: i32) -> String {
+    let answer = "SELECT concat_ws(' ', CASE WHEN ok THEN 'ok' ELSE reason END, remaining)
+        FROM api_token_validate($1, cost => $2)";
+    let row = sql.query_one(answer, &[&token, &cost]).unwrap_or_else(|error| panic!("{error:?}"));
+    row.get(0)
+}
+
+fn update(sql: &mut Client, token: &Created, changes: &str) {
+    run(sql, "SELECT api_token_update($1::text::uuid, $2::text::jsonb)", &[&token.id, &changes]);
+}
+
+const HOURLY: &str = ", rate_limit => 3, rate_window => '1 hour'";
+
+#[test]
+fn of_so_many_calls_per_window_by_32_clients_exactly_so_many_pass() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", rate_limit => 500, rate_window => '100 days'");
+    let passed = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                let mut sql = db.connect();
+                for _ in 0..50 {
+                    let passes = call(&mut sql, &made.token, 1).starts_with("ok");
+                    passed.fetch_add(passes.into(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(passed.into_inner(), 500);
+    assert_eq!(call(&mut sql, &made.token, 1), "rate_limited 0");
+}
+
+#[test]
+fn remaining_and_retry_after_are_told() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, HOURLY);
+    assert_eq!(call(&mut sql, &made.token, 0), "ok 3");
+    assert_eq!(call(&mut sql, &made.token, 2), "ok 1");
+    assert_eq!(call(&mut sql, &made.token, 2), "rate_limited 1");
+    assert_eq!(call(&mut sql, &made.token, 1), "ok 0");
+    assert_eq!(call(&mut sql, &made.token, 0), "ok 0", "asking is free");
+    // One call runs out in 20 minutes. When to come again is told the same at any time, to a
+    // millisecond.
+    let again = "SELECT reason, extract(epoch FROM retry_after)::float8, extract(epoch FROM clock_timestamp() + retry_after)::float8
+        FROM api_token_validate($1, cost => $2)";
+    let first = sql.query_one(again, &[&made.token, &1]).expect("refused");
+    assert_eq!(first.get::<_, &str>(0), "rate_limited");
+    let wait: f64 = first.get(1);
+    assert!(wait > 1190.0 && wait <= 1200.0, "{wait}");
+    for _ in 0..20 {
+        let later = sql.query_one(again, &[&made.token, &1]).expect("refused");
+        assert!((later.get::<_, f64>(2) - first.get::<_, f64>(2)).abs() < 0.001);
+    }
+    let two = sql.query_one(again, &[&made.token, &2]).expect("refused");
+    assert!((two.get::<_, f64>(1) - wait - 1200.0).abs() < 5.0);
+    let never = sql.query_one(again, &[&made.token, &4]).expect("refused");
+    assert_eq!(never.get::<_, Option<f64>>(1), None, "more than the limit never passes");
+}
+
+#[test]
+fn whoever_waits_as_long_as_told_passes() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", rate_limit => 1, rate_window => '300 ms'");
+    assert_eq!(call(&mut sql, &made.token, 1), "ok 0");
+    let refused = "SELECT retry_after FROM api_token_validate($1) WHERE reason = 'rate_limited'";
+    let wait = text(&mut sql, refused, &[&made.token]);
+    run(&mut sql, "SELECT pg_sleep_for($1::text::interval)", &[&wait]);
+    assert_eq!(call(&mut sql, &made.token, 1), "ok 0");
+}
+
+#[test]
+fn an_update_takes_effect_at_once_and_keeps_what_was_called() {
+    let _turn = alone();
+    let db = Database::new();
+    let (mut sql, mut other) = (db.connect(), db.connect());
+    let made = create(&mut sql, HOURLY);
+    assert_eq!(call(&mut other, &made.token, 3), "ok 0");
+    update(&mut sql, &made, r#"{"name": "n"}"#);
+    assert_eq!(call(&mut other, &made.token, 1), "rate_limited 0");
+    update(&mut sql, &made, r#"{"rate_limit": 10}"#);
+    assert_eq!(call(&mut other, &made.token, 1), "ok 6");
+    update(&mut sql, &made, r#"{"rate_window": "2 hours"}"#);
+    assert_eq!(call(&mut other, &made.token, 0), "ok 6", "four were called");
+    update(&mut sql, &made, r#"{"rate_limit": 2}"#);
+    assert_eq!(call(&mut other, &made.token, 1), "rate_limited 0");
+    update(&mut sql, &made, r#"{"rate_limit": null, "rate_window": null}"#);
+    assert_eq!(call(&mut other, &made.token, 1), "ok");
+}
+
+#[test]
+fn a_rate_belongs_to_the_family() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let old = create(&mut sql, HOURLY);
+    call(&mut sql, &old.token, 2);
+    let new = refresh(&mut sql, &old.token, ", '1 hour'").expect("refresh");
+    assert_eq!(call(&mut sql, &new.token, 1), "ok 0");
+    assert_eq!(call(&mut sql, &old.token, 1), "rate_limited 0");
+    let another = create(&mut sql, HOURLY);
+    assert_eq!(call(&mut sql, &another.token, 1), "ok 2");
+}
+
+#[test]
+fn a_namespace_is_limited_together_with_its_tokens_own_limits() {
+    let _turn = alone();
+    let db = Database::new();
+    let (mut sql, mut other) = (db.connect(), db.connect());
+    let (one, two) = (create(&mut sql, HOURLY), create(&mut sql, ""));
+    let foreign = text(&mut sql, "SELECT token FROM api_token_create('other')", &[]);
+    assert_eq!(call(&mut other, &two.token, 1), "ok");
+    run(&mut sql, "SELECT api_token_set_namespace_limit('acme', 5, '1 day')", &[]);
+    assert_eq!(call(&mut other, &two.token, 2), "ok 3", "at once, in every session");
+    assert_eq!(call(&mut other, &one.token, 1), "ok 2", "the least of both");
+    assert_eq!(call(&mut other, &two.token, 2), "ok 0");
+    assert_eq!(call(&mut other, &foreign, 1), "ok");
+    // What the namespace refuses costs the token's own limit nothing, and the other way round.
+    assert_eq!(call(&mut other, &one.token, 1), "rate_limited 0");
+    run(&mut sql, "SELECT api_token_set_namespace_limit('acme', 100, '1 day')", &[]);
+    assert_eq!(call(&mut other, &one.token, 2), "ok 0");
+    assert_eq!(call(&mut other, &two.token, 0), "ok 93");
+    assert_eq!(call(&mut other, &one.token, 1), "rate_limited 0");
+    assert_eq!(call(&mut other, &two.token, 0), "ok 93");
+    run(&mut sql, "SELECT api_token_set_namespace_limit('acme', NULL, NULL)", &[]);
+    assert_eq!(call(&mut other, &two.token, 1000), "ok");
+    let events = "SELECT count(*) FROM api_token_events() WHERE method = 'set_namespace_limit' AND namespace = 'acme'";
+    assert_eq!(number(&mut sql, events, &[]), 3);
+}
+
+#[test]
+fn a_limit_that_is_rolled_back_was_never_set() {
+    let _turn = alone();
+    let db = Database::new();
+    let (mut sql, mut other) = (db.connect(), db.connect());
+    let made = create(&mut sql, "");
+    sql.batch_execute("BEGIN; SELECT api_token_set_namespace_limit('acme', 1, '1 day')")
+        .expect("set");
+    assert_eq!(call(&mut sql, &made.token, 1), "ok 0", "it holds here");
+    assert_eq!(call(&mut other, &made.token, 1), "ok");
+    sql.batch_execute("ROLLBACK").expect("rollback");
+    assert_eq!(call(&mut sql, &made.token, 1), "ok");
+}
+
+#[test]
+fn all_limits_are_looked_at_before_any_is_charged() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_uses => 4, rate_limit => 3, rate_window => '1 day'");
+    assert_eq!(call(&mut sql, &made.token, 2), "ok 1");
+    assert_eq!(call(&mut sql, &made.token, 3), "usage_exceeded 2", "the first reason that applies");
+    assert_eq!(call(&mut sql, &made.token, 2), "rate_limited 1");
+    assert_eq!(call(&mut sql, &made.token, 1), "ok 0", "neither had cost anything");
+    update(&mut sql, &made, r#"{"rate_limit": null, "rate_window": null}"#);
+    assert_eq!(call(&mut sql, &made.token, 0), "ok 1");
+    // Refused for something else.
+    let scoped = create(&mut sql, HOURLY);
+    let refused = "SELECT reason FROM api_token_validate($1, '{a}')";
+    assert_eq!(text(&mut sql, refused, &[&scoped.token]), "insufficient_scope");
+    assert_eq!(call(&mut sql, &scoped.token, 0), "ok 3");
+    // A rate is of calls, not of what became of them: a rollback does not give it back.
+    sql.batch_execute("BEGIN").expect("begin");
+    call(&mut sql, &scoped.token, 1);
+    sql.batch_execute("ROLLBACK").expect("rollback");
+    assert_eq!(call(&mut sql, &scoped.token, 0), "ok 2");
+    // Nor does it need to be written down.
+    sql.batch_execute("BEGIN READ ONLY").expect("begin");
+    assert_eq!(call(&mut sql, &scoped.token, 1), "ok 1");
+    sql.batch_execute("ROLLBACK").expect("rollback");
+}
+
+#[test]
+fn a_standby_limits_on_its_own_and_spends_nothing() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let (rated, counted) = (create(&mut sql, HOURLY), create(&mut sql, ", max_uses => 2"));
+    call(&mut sql, &rated.token, 3);
+    call(&mut sql, &counted.token, 1);
+    let standby = Standby::start();
+    let mut replica = standby.connect(&db.name);
+    assert_eq!(call(&mut replica, &rated.token, 3), "ok 0");
+    assert_eq!(call(&mut replica, &rated.token, 1), "rate_limited 0");
+    assert_eq!(call(&mut replica, &counted.token, 1), "read_only 0");
+    assert_eq!(call(&mut replica, &counted.token, 0), "ok 1");
+    run(&mut replica, "SELECT pg_promote()", &[]);
+    assert_eq!(call(&mut replica, &counted.token, 1), "ok 0");
+    assert_eq!(call(&mut replica, &counted.token, 1), "usage_exceeded 0");
+}
+
+#[test]
+fn stats_tell_of_limits() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, HOURLY);
+    let used = "SELECT rate_map_used FROM api_token_stats()";
+    let before = number(&mut sql, used, &[]);
+    call(&mut sql, &made.token, 3);
+    call(&mut sql, &made.token, 1);
+    assert_eq!(number(&mut sql, used, &[]), before + 1);
+    let stats = "SELECT rate_map_capacity >= 65536 AND (refused ->> 'rate_limited')::int > 0 FROM api_token_stats()";
+    assert!(truth(&mut sql, stats, &[]));
+}
+
+#[test]
+fn a_crash_gives_back_no_committed_use() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_uses => 10");
+    sql.batch_execute("CHECKPOINT").expect("checkpoint");
+    assert_eq!(call(&mut sql, &made.token, 2), "ok 8");
+    let mut open = db.connect();
+    open.batch_execute("BEGIN").expect("begin");
+    assert_eq!(call(&mut open, &made.token, 4), "ok 4");
+    // Nothing that a later commit would have to write for it.
+    assert_eq!(call(&mut sql, &made.token, 1), "ok 3");
+    restart("immediate", "");
+    let mut sql = db.connect();
+    assert_eq!(call(&mut sql, &made.token, 0), "ok 7", "what was not committed is given back");
+    assert_eq!(call(&mut sql, &made.token, 7), "ok 0");
+    restart("immediate", "");
+    assert_eq!(call(&mut db.connect(), &made.token, 1), "usage_exceeded 0");
+}
+
+#[test]
+fn without_preloading_a_limited_token_fails_closed() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, HOURLY);
+    let free = create(&mut sql, "");
+    run(&mut sql, "SELECT api_token_set_namespace_limit('limited', 5, '1 day')", &[]);
+    let of_limited = text(&mut sql, "SELECT token FROM api_token_create('limited')", &[]);
+    restart("fast", "-c shared_preload_libraries=''");
+    let mut sql = db.connect();
+    let check = "SELECT api_token_validate($1)";
+    for token in [&made.token, &of_limited] {
+        let refused = failure(&mut sql, check, &[token]);
+        assert_eq!(refused.code().code(), "55000");
+        assert!(refused.hint().is_some_and(|hint| hint.contains("shared_preload_libraries")));
+        failure(&mut sql, "SELECT api_token_validate_many(ARRAY[$1])", &[token]);
+        failure(&mut sql, "SELECT api_token_require($1)", &[token]);
+    }
+    assert_eq!(call(&mut sql, &free.token, 1), "ok");
+    let revoked = "SELECT api_token_invalidate($1)";
+    run(&mut sql, revoked, &[&made.token]);
+    assert_eq!(verdict(&mut sql, &made.token), "revoked", "what is refused anyhow needs no limit");
+    restart("fast", "");
+}
+
+#[test]
+fn the_blocks_of_the_docs_that_need_preloading_run() {
+    let _turn = alone();
+    let db = Database::new();
+    let page = std::fs::read_to_string(root().join("docs/limits.md")).expect("docs");
+    let blocks = blocks(&page, "```sql preloaded");
+    assert_eq!(blocks.len(), 1);
+    psql(&db.name, &blocks[0].1);
+}
