@@ -1,10 +1,15 @@
 # make run      build, start a throwaway cluster, walk through the features
 # make stop     end that cluster
-# make test     every test; the last line is "N passed, N failed"
+# make test     every test; the last line is "N passed, N failed"; PG=15, 16, 18 or all
 # make bench    measure, side by side with the query one would write by hand
 # make install  into the server of PG_CONFIG
 
+# PG=16 chooses one of the servers to test on, and PG_CONFIG=... any other.
+ifeq ($(filter-out all,$(PG)),)
 PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) pg_config)
+else
+PG_CONFIG := $(shell scripts/pg-config.sh $(PG))
+endif
 export PG_CONFIG
 
 PG_MAJOR = $(shell $(PG_CONFIG) --version 2>/dev/null | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
@@ -39,8 +44,13 @@ run: install
 stop:
 	@scripts/stop.sh
 
+ifeq ($(PG),all)
+test:
+	@scripts/test-all.sh
+else
 test: install
 	@scripts/test.sh
+endif
 
 bench: install
 	@bench/run.sh

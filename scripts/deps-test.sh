@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 
 missing=
 [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
-[ -f "$("$PG_CONFIG" --sharedir)/extension/pg_cron.control" ] || missing="$missing postgresql-$PG_MAJOR-cron"
+# Debian has pg_cron for its own Postgres; with the servers of the wheel it is not tested.
+[ "$PG_MAJOR" != 15 ] || has_library pg_cron || missing="$missing postgresql-15-cron"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 command -v npm >/dev/null || missing="$missing npm"
 if [ -n "$missing" ]; then

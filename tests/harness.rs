@@ -137,6 +137,19 @@ pub fn number(client: &mut Client, sql: &str, params: Params) -> i64 {
     text(client, sql, params).parse().expect("a number")
 }
 
+/// Installs an extension of others. Debian's Postgres 15 has all that the tests use; the servers of
+/// the wheel have none, and say so.
+pub fn has_other_extension(client: &mut Client, name: &str) -> bool {
+    let available = "SELECT count(*) = 1 FROM pg_available_extensions WHERE name = $1";
+    if truth(client, available, &[&name]) {
+        client.batch_execute(&format!("CREATE EXTENSION {name}")).expect(name);
+        return true;
+    }
+    assert!(number(client, "SELECT current_setting('server_version_num')", &[]) >= 160_000);
+    eprintln!("not tested here: {name} is not there");
+    false
+}
+
 /// All rows of one column, as text.
 pub fn column(client: &mut Client, sql: &str, params: Params) -> Vec<String> {
     let sql = format!("SELECT coalesce(q.v::text, 'NULL') FROM ({sql}) q(v)");
