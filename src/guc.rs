@@ -26,6 +26,7 @@ static VAULT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString
 static VAULT_KEY_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static VAULT_MAX_VALUE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static VAULT_KEEP_VERSIONS: GucSetting<i32> = GucSetting::<i32>::new(10);
+static REDACT_LOG: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ON_REUSE: GucSetting<OnReuse> = GucSetting::<OnReuse>::new(OnReuse::Audit);
 
 pub fn register() {
@@ -38,6 +39,14 @@ pub fn register() {
         i32::MAX,
         GucContext::Suset,
         GucFlags::UNIT_S,
+    );
+    GucRegistry::define_bool_guc(
+        c"api_tokens.redact_log",
+        c"Keeps tokens and secrets out of the server's log.",
+        c"Complete only with preloading: a statement is logged before a library is loaded on demand.",
+        &REDACT_LOG,
+        GucContext::Suset,
+        GucFlags::empty(),
     );
     GucRegistry::define_int_guc(
         c"api_tokens.event_retention",
@@ -141,6 +150,10 @@ pub fn register_preloaded() {
         GucContext::Postmaster,
         GucFlags::empty(),
     );
+}
+
+pub fn redact_log() -> bool {
+    REDACT_LOG.get()
 }
 
 pub fn rate_map_size() -> usize {

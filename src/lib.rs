@@ -32,6 +32,6 @@ extern "C-unwind" fn _PG_init() {
     }
     pg::compat::reserve_settings(c"api_tokens");
     pg::scan::watch_catalog();
-    pg::log::hide_statements_of_our_errors();
+    pg::log::install_hook(guc::redact_log);
     identity::follow_transactions();
 }

@@ -21,6 +21,7 @@ pub mod network;
 pub mod quota;
 pub mod rate;
 pub mod rate_map;
+pub mod redact;
 pub mod rights;
 pub mod rotation;
 pub mod scope;

@@ -12,6 +12,7 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use std::ops::Range;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const SECRET_CHARS: usize = 32;
@@ -30,10 +31,7 @@ impl Prefix {
             let (max, actual) = (MAX_PREFIX_BYTES, text.len());
             return Err(Error::Length { argument: "prefix", min: 1, max, actual });
         }
-        let words_ok = text.split('_').all(|word| {
-            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        });
-        if !words_ok || !text.as_bytes()[0].is_ascii_lowercase() {
+        if !is_prefix(text.as_bytes()) {
             return Err(Error::Malformed {
                 argument: "prefix",
                 expected: "lower-case letters and digits, starting with a letter, words joined by \"_\"",
@@ -50,6 +48,15 @@ impl Prefix {
             .and_then(|(prefix, _)| Self::parse(prefix).ok())
             .unwrap_or_else(|| Self("sk".to_owned()))
     }
+}
+
+fn is_prefix(text: &[u8]) -> bool {
+    let is_word = |word: &[u8]| {
+        !word.is_empty() && word.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    };
+    (1..=MAX_PREFIX_BYTES).contains(&text.len())
+        && text[0].is_ascii_lowercase()
+        && text.split(|b| *b == b'_').all(is_word)
 }
 
 /// A freshly made token. It can be exposed, once, to the caller it was made for; it has no
@@ -70,7 +77,7 @@ impl Token {
             let fair = random.iter().filter(|byte| **byte < UNBIASED).take(missing);
             token.extend(fair.map(|byte| char::from(ALPHABET[usize::from(byte % 62)])));
         }
-        token.push_str(&check(token.as_bytes()));
+        token.extend(check(token.as_bytes()).map(char::from));
         Self(token)
     }
 
@@ -92,7 +99,7 @@ impl Token {
     }
 }
 
-/// Has `text` the form of a token, checksum included?
+/// Has `text` the form of a token, checksum included? Allocates nothing: logs are searched with it.
 pub fn looks_valid(text: &[u8]) -> bool {
     let Some(body_len) = text.len().checked_sub(CHECK_CHARS) else {
         return false;
@@ -102,22 +109,37 @@ pub fn looks_valid(text: &[u8]) -> bool {
         return false;
     };
     let (prefix, secret) = body.split_at(prefix_len);
-    let prefix_ok = std::str::from_utf8(prefix).is_ok_and(|prefix| Prefix::parse(prefix).is_ok());
-    prefix_ok
-        && secret[0] == b'_'
+    secret[0] == b'_'
         && secret[1..].iter().all(u8::is_ascii_alphanumeric)
-        && check(body).as_bytes() == given_check
+        && is_prefix(prefix)
+        && check(body) == given_check
+}
+
+/// The first token in a text, wherever it begins and ends.
+pub fn find(text: &[u8]) -> Option<Range<usize>> {
+    let behind = 1 + SECRET_CHARS + CHECK_CHARS;
+    let underscores = (1..text.len()).filter(|at| text[*at] == b'_');
+    underscores.filter(|at| at + behind <= text.len()).find_map(|at| {
+        let end = at + behind;
+        let starts = at.saturating_sub(MAX_PREFIX_BYTES)..at;
+        starts.into_iter().find(|start| looks_valid(&text[*start..end])).map(|start| start..end)
+    })
+}
+
+/// Where a token's secret is not shown in its display text: what is between becomes `...`.
+pub fn hidden_part(token: &Range<usize>) -> Range<usize> {
+    token.end - SECRET_CHARS - CHECK_CHARS + SHOWN_CHARS..token.end - SHOWN_CHARS
 }
 
 /// CRC-32 (IEEE 802.3) as 6 base62 digits, most significant first, zero padded.
-fn check(body: &[u8]) -> String {
+fn check(body: &[u8]) -> [u8; CHECK_CHARS] {
     let mut rest = crc32fast::hash(body);
     let mut digits = [0_u8; CHECK_CHARS];
     for digit in digits.iter_mut().rev() {
         *digit = ALPHABET[(rest % 62) as usize];
         rest /= 62;
     }
-    digits.iter().copied().map(char::from).collect()
+    digits
 }
 
 #[cfg(test)]
