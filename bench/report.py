@@ -73,6 +73,12 @@ def targets():
                   f"the same filter by a constant: {filtered / constant - 1:+.1%}"))
     per_call = (calls - no_calls) / 1000
     lines.append((per_call < 0.3, f"api_token_current_namespace() under 0.3 µs in the server: {per_call:.3f} µs"))
+    for who, most, words in (("scoped", 0.05, "with scopes and addresses"), ("rate", 0.10, "with a rate limit")):
+        slower = results.get("policy_tps", "without") / results.get("policy_tps", who) - 1
+        us, more = (results.get("policy_us", one, clients=1) for one in ("without", who))
+        lines.append((slower <= most, f"a check {words} within {most:.0%} of one without: {slower:+.1%} over connections, {more / us - 1:+.0%} in the server"))
+    quota, by_hand = results.get("quota_spread", "ours"), results.get("throughput", "c")
+    lines.append((quota >= by_hand, f"a token with a quota at least as fast as (c): {number(quota)} and {number(by_hand)} a second"))
     for reached, text in lines:
         print(f"- **{'reached' if reached else 'NOT reached'}**: {text}")
 
@@ -175,8 +181,10 @@ def limits():
                                  ("held", 16, "one token, 16 clients whose transactions stay open for 10 ms")):
         for who, name in (("ours", "api_token_validate of a token with max_uses"), ("hand", "by hand, without checking a token")):
             row(f"{words}: {name}", *spread(f"quota_{what}", who, clients=clients))
-    without, limited = (results.get("rate", who, clients=1) for who in ("without", "with"))
-    print(f"\nA rate limit adds {limited - without:.2f} µs to a check in the server: {without:.2f} without, {limited:.2f} with; preloaded, 1,000 tokens.")
+    print("\n## What a policy adds to a check: preloaded, 1,000 tokens")
+    table("", "checks a second, 2 clients: min", "median", "max", "µs in the server")
+    for who, name in (("without", "without"), ("rate", "with a rate limit"), ("scoped", "with a required scope, and an address in one of two networks")):
+        row(name, *spread("policy_tps", who), f"{results.get('policy_us', who, clients=1):.2f}")
 
 
 def vault():

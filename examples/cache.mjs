@@ -28,9 +28,12 @@ export class TokenCache {
   #closed = false
   #wake = () => {}
 
-  /** Times are milliseconds. `maxAge` also sets how often a use is recorded: keep it well below any max_idle. */
-  constructor(pool, listenTo = {}, { maxAge = 60_000, maxEntries = 100_000, heartbeat = 5_000 } = {}) {
-    Object.assign(this, { pool, listenTo, maxAge, maxEntries, heartbeat })
+  /**
+   * Times are milliseconds. `maxAge` also sets how often a use is recorded: keep it well below any max_idle. Silence
+   * is trusted for two heartbeats at most. `channel` is the server's api_tokens.notify_channel.
+   */
+  constructor(pool, listenTo = {}, { maxAge = 60_000, maxEntries = 100_000, heartbeat = 5_000, channel = 'api_tokens' } = {}) {
+    Object.assign(this, { pool, listenTo, maxAge, maxEntries, heartbeat, channel })
     this.following = this.#follow()
   }
 
@@ -82,7 +85,7 @@ export class TokenCache {
       for (const event of ['notification', 'error', 'end']) client.on(event, () => this.#wake())
       try {
         await client.connect()
-        await client.query('LISTEN api_tokens') // before reading, so that nothing falls between the two
+        await client.query(`LISTEN ${client.escapeIdentifier(this.channel)}`) // before reading, so that nothing falls between the two
         while (!this.#closed) {
           // A notification is only a wake-up: what happened is read, here as after an outage.
           const woken = new Promise((resolve) => { this.#wake = resolve })

@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict, defaultdict
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row, namedtuple_row
 
 log = logging.getLogger(__name__)
@@ -27,11 +28,14 @@ CHECK = """
 
 
 class TokenCache:
-    def __init__(self, pool, listen_to="", max_age=60.0, max_entries=100_000, heartbeat=5.0):
-        """`max_age` also sets how often a use is recorded, so keep it well below any max_idle."""
+    def __init__(self, pool, listen_to="", max_age=60.0, max_entries=100_000, heartbeat=5.0,
+                 channel="api_tokens"):
+        """`max_age` also sets how often a use is recorded, so keep it well below any max_idle. Silence is trusted for
+        two heartbeats at most. `channel` is the server's api_tokens.notify_channel."""
         self.hits = self.misses = 0
         self._pool, self._listen_to = pool, listen_to
         self._max_age, self._max_entries, self._heartbeat = max_age, max_entries, heartbeat
+        self._listen = sql.SQL("LISTEN {}").format(sql.Identifier(channel))
         self._closed = threading.Event()
         self._cursor = None  # of the listening thread alone
         self._lock = threading.Lock()  # guards all below, and is never held while we wait for the database
@@ -87,7 +91,7 @@ class TokenCache:
                     keepalives_idle=patience, keepalives_interval=patience, keepalives_count=2,
                     tcp_user_timeout=2000 * patience,
                 ) as conn:
-                    conn.execute("LISTEN api_tokens")  # before reading, so that nothing falls between the two
+                    conn.execute(self._listen)  # before reading, so that nothing falls between the two
                     while not self._closed.is_set():
                         asked = time.monotonic()
                         self._catch_up(conn)

@@ -22,6 +22,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 log = logging.getLogger(__name__)
+LIMITS = {"usage_exceeded": 429, "rate_limited": 429, "read_only": 503}
 pool = AsyncConnectionPool(open=False, min_size=2, max_size=int(os.environ.get("POOL_SIZE", "10")))
 
 
@@ -70,6 +71,8 @@ def refusal(error, scopes):
         return HTTPException(
             403, "Forbidden", {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'}
         )
+    if reason in LIMITS:  # the token is good: its holder should wait, not throw it away
+        return HTTPException(LIMITS[reason])
     return HTTPException(401, "Unauthorized", {"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
 

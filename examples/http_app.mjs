@@ -12,6 +12,8 @@ import { createServer } from 'node:http'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 
+const LIMITS = { usage_exceeded: 429, rate_limited: 429, read_only: 503 }
+
 /**
  * Express middleware, too: app.get('/orders', requireToken(pool, 'orders:read'), handler).
  *
@@ -32,7 +34,9 @@ export function requireToken(pool, ...scopes) {
       await transaction?.end('ROLLBACK').catch(() => {})
       if (error.code !== '28000' || !error.message.startsWith('Unauthorized: ')) return next(error)
       console.info(error.message, error.detail ?? '') // names the token's id if it is known; the client is not told
-      return error.message === 'Unauthorized: insufficient_scope'
+      const reason = error.message.slice('Unauthorized: '.length)
+      if (LIMITS[reason]) return refuse(response, LIMITS[reason])
+      return reason === 'insufficient_scope'
         ? refuse(response, 403, `Bearer error="insufficient_scope", scope="${scopes.join(' ')}"`)
         : refuse(response, 401, 'Bearer error="invalid_token"')
     }
@@ -83,10 +87,10 @@ function endWithResponse(transaction, response) {
   else response.once('close', hungUp)
 }
 
-/** RFC 6750, 3.1 */
+/** RFC 6750, 3.1. Over a limit there is no challenge: the token is good. */
 function refuse(response, status, challenge) {
   response.statusCode = status
-  response.setHeader('WWW-Authenticate', challenge)
+  if (challenge) response.setHeader('WWW-Authenticate', challenge)
   response.end()
 }
 

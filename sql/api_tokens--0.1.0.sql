@@ -403,24 +403,32 @@ COMMENT ON FUNCTION api_tokens.presented_token(text)
 IS 'The token among the headers of an HTTP request, a JSON object: X-API-Key, or else Authorization: Bearer';
 
 -- PostgREST takes SQLSTATE PGRST for an answer: the body in the message, status and headers in the
--- detail. RFC 6750, 3.1: a request without a token is not told of an error.
+-- detail. RFC 6750, 3.1: a request without a token is not told of an error. RFC 6585: 429 is of limits.
+-- All arguments are typed, so that no function of the same name fits better.
 CREATE FUNCTION @extschema@.api_token_pre_request() RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     token text := api_tokens.presented_token(pg_catalog.current_setting('request.headers', true));
-    answer record := @extschema@.api_token_authenticate(token);
+    answer record := @extschema@.api_token_authenticate(token, NULL::text[], NULL::inet, 1);
+    status integer := CASE WHEN answer.reason IN ('usage_exceeded', 'rate_limited') THEN 429
+        WHEN answer.reason OPERATOR(pg_catalog.=) 'read_only' THEN 503 ELSE 401 END;
+    headers json := CASE
+        WHEN status OPERATOR(pg_catalog.=) 401 THEN pg_catalog.json_build_object('WWW-Authenticate',
+            CASE WHEN token IS NULL THEN 'Bearer' ELSE 'Bearer error="invalid_token"' END)
+        WHEN answer.retry_after IS NOT NULL THEN pg_catalog.json_build_object('Retry-After',
+            pg_catalog.ceil(EXTRACT(epoch FROM answer.retry_after))::text)
+        ELSE '{}' END;
 BEGIN
     IF NOT answer.ok THEN
         RAISE SQLSTATE 'PGRST' USING
             MESSAGE = pg_catalog.json_build_object('code', '28000',
                 'message', pg_catalog.concat('Unauthorized: ', answer.reason), 'details', NULL, 'hint', NULL),
-            DETAIL = pg_catalog.json_build_object('status', 401, 'headers', pg_catalog.json_build_object(
-                'WWW-Authenticate', CASE WHEN token IS NULL THEN 'Bearer' ELSE 'Bearer error="invalid_token"' END));
+            DETAIL = pg_catalog.json_build_object('status', status, 'headers', headers);
     END IF;
 END $$;
 COMMENT ON FUNCTION @extschema@.api_token_pre_request()
-IS 'For PostgREST''s db-pre-request: the request acts as the token in its headers, or is answered 401';
+IS 'For PostgREST''s db-pre-request: the request acts as the token in its headers, or is answered 401 (429 over a limit)';
 
 CREATE FUNCTION @extschema@.api_token_invalidate_owner()
 RETURNS trigger LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -780,6 +788,12 @@ AS $$
         UNION ALL SELECT 'auto_explain.log_min_duration', COALESCE(pg_catalog.current_setting('auto_explain.log_min_duration', true), '-1')
         UNION ALL SELECT 'shared_preload_libraries', pg_catalog.current_setting('shared_preload_libraries')
         UNION ALL SELECT 'data_checksums', pg_catalog.current_setting('data_checksums')
+        UNION ALL SELECT 'creators in the schema', COALESCE((
+            SELECT pg_catalog.string_agg(CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(a.grantee) END, ' ')
+            FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace,
+                pg_catalog.aclexplode(n.nspacl) a
+            WHERE e.extname OPERATOR(pg_catalog.=) 'api_tokens' AND a.privilege_type OPERATOR(pg_catalog.=) 'CREATE'
+                AND a.grantee OPERATOR(pg_catalog.<>) n.nspowner), 'only its owner')
         UNION ALL SELECT 'vault keys', COALESCE(api_tokens.vault_key_problem(), 'loaded')
         UNION ALL SELECT 'cleanup', CASE WHEN EXISTS (SELECT FROM api_tokens.tokens t
             WHERE LEAST(t.revoked_at, t.expires_at) OPERATOR(pg_catalog.<)
@@ -800,6 +814,7 @@ AS $$
                 WHEN 'auto_explain.log_min_duration' THEN s.setting OPERATOR(pg_catalog.=) '-1'
                 WHEN 'shared_preload_libraries' THEN s.setting OPERATOR(pg_catalog.~) '\mapi_tokens\M'
                 WHEN 'data_checksums' THEN s.setting OPERATOR(pg_catalog.=) 'on'
+                WHEN 'creators in the schema' THEN s.setting OPERATOR(pg_catalog.=) 'only its owner'
                 WHEN 'vault keys' THEN s.setting OPERATOR(pg_catalog.=) 'loaded'
                 WHEN 'cleanup' THEN s.setting OPERATOR(pg_catalog.=) 'nothing is overdue'
             END AS is_good,
@@ -816,6 +831,7 @@ AS $$
                 WHEN 'auto_explain.log_min_duration' THEN 'auto_explain logs statements and plans whole: set it to -1'
                 WHEN 'shared_preload_libraries' THEN 'Each check may write to the table at most once a minute per token, and uses are not counted: add api_tokens and restart'
                 WHEN 'data_checksums' THEN 'Damage to the files goes unnoticed: pg_checksums --enable, with the server stopped'
+                WHEN 'creators in the schema' THEN 'Whoever may create functions in the schema of this extension can put one beside ours that a call fits better: REVOKE CREATE, or install into a schema of its own'
                 WHEN 'vault keys' THEN 'Nothing can be stored in the vault or read from it: see api_tokens.vault_key_file'
                 WHEN 'cleanup' THEN 'Schedule SELECT api_token_cleanup(), with pg_cron or from outside'
             END AS remedy) c

@@ -101,6 +101,30 @@ fn postgrest_requests_act_as_their_token_or_are_answered_401() {
 }
 
 #[test]
+fn a_limit_that_is_reached_is_no_reason_to_throw_the_token_away() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_uses => 1, refill_amount => 1, refill_every => '1 hour'");
+    let headers = format!(r#"{{"x-api-key": "{}"}}"#, made.token);
+    assert!(request(&mut sql, &headers).is_ok());
+    sql.batch_execute("COMMIT").expect("commit");
+    let (code, message, detail) = request(&mut sql, &headers).expect_err("the second");
+    assert!(code == "PGRST" && message.contains("usage_exceeded"), "{message}");
+    assert!(detail.contains("429") && detail.contains("\"Retry-After\" : \"3"), "{detail}");
+    assert!(!detail.contains("WWW-Authenticate"), "{detail}");
+    sql.batch_execute("ROLLBACK; BEGIN READ ONLY").expect("begin");
+    run(&mut sql, "SELECT set_config('request.headers', $1, true)", &[&headers]);
+    let free = create(&mut db.connect(), ", max_uses => 1");
+    run(
+        &mut sql,
+        "SELECT set_config('request.headers', $1, true)",
+        &[&format!(r#"{{"x-api-key": "{}"}}"#, free.token)],
+    );
+    let unavailable = failure(&mut sql, "SELECT api_token_pre_request()", &[]);
+    assert!(unavailable.detail().is_some_and(|detail| detail.contains("503")));
+}
+
+#[test]
 fn without_a_request_there_is_no_token() {
     let db = Database::new();
     let mut sql = db.connect();

@@ -336,7 +336,7 @@ fn where_nothing_can_be_written_nothing_can_be_used() {
     let mut sql = db.connect();
     let made = create(&mut sql, ", max_uses => 2");
     do_all(&mut sql, "BEGIN READ ONLY");
-    assert_eq!(spend(&mut sql, &made.token, 1), "read_only 1");
+    assert_eq!(spend(&mut sql, &made.token, 1), "read_only 2");
     assert_eq!(spend(&mut sql, &made.token, 3), "usage_exceeded 2");
     assert_eq!(spend(&mut sql, &made.token, 0), "ok 2");
     do_all(&mut sql, "ROLLBACK");
@@ -470,5 +470,99 @@ fn scope_covers_says_what_a_token_would_have() {
     for bad in ["'{a}', 'a b'", "'{a b}', 'a'", "'{NULL}', 'a'"] {
         let call = format!("SELECT api_token_scope_covers({bad})");
         assert!(["22023", "22004"].contains(&failure(&mut sql, &call, &[]).code().code()), "{bad}");
+    }
+}
+
+#[test]
+fn sessions_with_a_savepoint_per_use_do_not_wait_for_each_other() {
+    const CLIENTS: usize = 16;
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_uses => 1000000");
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut sql = db.connect();
+                do_all(&mut sql, "SET lock_timeout = '1 ms'");
+                for _ in 0..5 {
+                    do_all(&mut sql, "BEGIN");
+                    for savepoint in 0..10 {
+                        do_all(&mut sql, &format!("SAVEPOINT s{savepoint}"));
+                        assert!(spend(&mut sql, &made.token, 1).starts_with("ok"));
+                        do_all(&mut sql, &format!("RELEASE s{savepoint}"));
+                    }
+                    do_all(&mut sql, "COMMIT");
+                }
+            });
+        }
+    });
+    assert_eq!(left(&mut sql, &made.token), 1_000_000 - (CLIENTS * 50) as i64);
+}
+
+#[test]
+fn a_refused_use_takes_no_transaction_id_and_writes_nothing() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_uses => 1");
+    spend(&mut sql, &made.token, 1);
+    do_all(&mut sql, "BEGIN");
+    assert_eq!(spend(&mut sql, &made.token, 1), "usage_exceeded 0");
+    let id = "SELECT pg_current_xact_id_if_assigned()";
+    assert_eq!(maybe(&mut sql, id, &[]), None);
+    do_all(&mut sql, "ROLLBACK");
+}
+
+#[test]
+fn a_change_of_the_refill_counts_from_then_on() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made =
+        create(&mut sql, ", max_uses => 100, refill_amount => 10, refill_every => '30 days'");
+    spend(&mut sql, &made.token, 100);
+    run(
+        &mut sql,
+        "UPDATE api_tokens.quotas SET refilled_at = refilled_at - interval '40 days'",
+        &[],
+    );
+    let faster = "SELECT api_token_update($1::text::uuid, '{\"refill_every\": \"1 hour\"}')";
+    run(&mut sql, faster, &[&made.id]);
+    assert_eq!(
+        left(&mut sql, &made.token),
+        10,
+        "by the rule so far, and nothing yet by the new one"
+    );
+}
+
+#[test]
+fn what_was_rolled_back_is_settled_by_cleanup_before_anybody_forgets() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_uses => 10");
+    do_all(&mut sql, "BEGIN");
+    spend(&mut sql, &made.token, 7);
+    do_all(&mut sql, "ROLLBACK");
+    let spent = "SELECT spent FROM api_tokens.quotas";
+    assert_eq!(number(&mut sql, spent, &[]), 7, "nobody has looked");
+    run(&mut sql, "SELECT api_token_cleanup()", &[]);
+    assert_eq!(number(&mut sql, spent, &[]), 0);
+    // Nothing is known of a transaction that is not there yet, or is forgotten: what it used stays used.
+    do_all(&mut sql, "BEGIN");
+    spend(&mut sql, &made.token, 7);
+    do_all(&mut sql, "COMMIT");
+    let unknown = "UPDATE api_tokens.quotas SET reservations = '\\x0000000000010000'::bytea || substr(reservations, 9)";
+    run(&mut sql, unknown, &[]);
+    assert_eq!(left(&mut sql, &made.token), 3);
+    run(&mut sql, "SELECT api_token_cleanup()", &[]);
+    assert_eq!(left(&mut sql, &made.token), 3);
+}
+
+#[test]
+fn an_identity_costs_what_it_is_said_to_cost() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_uses => 10");
+    for (call, remaining) in [("authenticate", 7), ("require", 4)] {
+        let call = format!("SELECT remaining FROM api_token_{call}($1, cost => 3)");
+        assert_eq!(number(&mut sql, &call, &[&made.token]), remaining);
     }
 }

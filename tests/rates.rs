@@ -143,6 +143,23 @@ fn a_namespace_is_limited_together_with_its_tokens_own_limits() {
 }
 
 #[test]
+fn retry_after_is_that_of_the_limit_that_gives_way_last() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", rate_limit => 1, rate_window => '1 hour'");
+    run(&mut sql, "SELECT api_token_set_namespace_limit('acme', 1, '10 days')", &[]);
+    call(&mut sql, &made.token, 1);
+    let days = "SELECT extract(epoch FROM retry_after) / 86400 > 9 FROM api_token_validate($1)";
+    assert!(truth(&mut sql, days, &[&made.token]));
+    // Caches must hear of it: an answer of theirs is not charged.
+    run(&mut sql, "LISTEN api_tokens", &[]);
+    run(&mut sql, "SELECT api_token_set_namespace_limit('acme', 2, '10 days')", &[]);
+    let told = notifications(&mut sql);
+    assert!(told.len() == 1 && told[0].contains("\"namespace\":\"acme\""), "{told:?}");
+}
+
+#[test]
 fn a_limit_that_is_rolled_back_was_never_set() {
     let _turn = alone();
     let db = Database::new();
@@ -163,7 +180,11 @@ fn all_limits_are_looked_at_before_any_is_charged() {
     let mut sql = db.connect();
     let made = create(&mut sql, ", max_uses => 4, rate_limit => 3, rate_window => '1 day'");
     assert_eq!(call(&mut sql, &made.token, 2), "ok 1");
-    assert_eq!(call(&mut sql, &made.token, 3), "usage_exceeded 2", "the first reason that applies");
+    assert_eq!(
+        call(&mut sql, &made.token, 3),
+        "usage_exceeded 1",
+        "the first reason, the least left"
+    );
     assert_eq!(call(&mut sql, &made.token, 2), "rate_limited 1");
     assert_eq!(call(&mut sql, &made.token, 1), "ok 0", "neither had cost anything");
     update(&mut sql, &made, r#"{"rate_limit": null, "rate_window": null}"#);
@@ -196,7 +217,7 @@ fn a_standby_limits_on_its_own_and_spends_nothing() {
     let mut replica = standby.connect(&db.name);
     assert_eq!(call(&mut replica, &rated.token, 3), "ok 0");
     assert_eq!(call(&mut replica, &rated.token, 1), "rate_limited 0");
-    assert_eq!(call(&mut replica, &counted.token, 1), "read_only 0");
+    assert_eq!(call(&mut replica, &counted.token, 1), "read_only 1");
     assert_eq!(call(&mut replica, &counted.token, 0), "ok 1");
     run(&mut replica, "SELECT pg_promote()", &[]);
     assert_eq!(call(&mut replica, &counted.token, 1), "ok 0");
@@ -268,9 +289,79 @@ fn without_preloading_a_limited_token_fails_closed() {
 #[test]
 fn the_blocks_of_the_docs_that_need_preloading_run() {
     let _turn = alone();
+    for (page, count) in [("limits", 1), ("recipes", 1)] {
+        let db = Database::new();
+        let path = root().join(format!("docs/{page}.md"));
+        let blocks = blocks(&std::fs::read_to_string(path).expect(page), "```sql preloaded");
+        assert_eq!(blocks.len(), count, "{page}");
+        for (_, block) in blocks {
+            psql(&db.name, &block);
+        }
+    }
+}
+
+/// Of each two limits, the one that refuses costs nothing of the other, and the reason is the first.
+#[test]
+fn a_call_refused_for_one_reason_costs_nothing_of_another() {
+    let _turn = alone();
     let db = Database::new();
-    let page = std::fs::read_to_string(root().join("docs/limits.md")).expect("docs");
-    let blocks = blocks(&page, "```sql preloaded");
-    assert_eq!(blocks.len(), 1);
-    psql(&db.name, &blocks[0].1);
+    let mut sql = db.connect();
+    let all = ", scopes => '{a}', allowed_ips => '{10.0.0.0/8}', max_uses => 5, rate_limit => 4, rate_window => '1 day'";
+    run(&mut sql, "SELECT api_token_set_namespace_limit('acme', 3, '1 day')", &[]);
+    let reasons = ["ip_not_allowed", "insufficient_scope", "usage_exceeded", "rate_limited"];
+    let refuse = |sql: &mut Client, token: &Created, which: &[&str]| {
+        let ip = if which.contains(&"ip_not_allowed") { "192.0.2.1" } else { "10.0.0.1" };
+        let scope = if which.contains(&"insufficient_scope") { "b" } else { "a" };
+        let cost = match which {
+            which if which.contains(&"usage_exceeded") => 6,
+            which if which.contains(&"rate_limited") => 4,
+            _ => 1,
+        };
+        let call =
+            format!("SELECT reason FROM api_token_validate($1, '{{{scope}}}', '{ip}', {cost})");
+        text(sql, &call, &[&token.token])
+    };
+    for (first, reason) in reasons.iter().enumerate() {
+        for other in &reasons[first..] {
+            let made = create(&mut sql, all);
+            assert_eq!(
+                &refuse(&mut sql, &made, &[reason, other]),
+                reason,
+                "{reason} before {other}"
+            );
+            let ask = "SELECT remaining FROM api_token_validate($1, '{a}', '10.0.0.1', 0)";
+            assert_eq!(
+                number(&mut sql, ask, &[&made.token]),
+                3,
+                "{reason}, {other}: the namespace's three"
+            );
+            update(&mut sql, &made, r#"{"rate_limit": null, "rate_window": null}"#);
+            let spent = "SELECT spent FROM api_tokens.quotas WHERE family_id::text = $1";
+            assert_eq!(number(&mut sql, spent, &[&made.id]), 0, "{reason}, {other}");
+        }
+    }
+    // And what is dead is refused first of all, whatever else there is.
+    let made = create(&mut sql, all);
+    run(&mut sql, "SELECT api_token_set_enabled($1::text::uuid, false)", &[&made.id]);
+    assert_eq!(refuse(&mut sql, &made, &reasons), "disabled");
+    age(&mut sql, &made, "expires_at = now()");
+    assert_eq!(refuse(&mut sql, &made, &reasons), "disabled");
+    run(&mut sql, "SELECT api_token_set_enabled($1::text::uuid, true)", &[&made.id]);
+    assert_eq!(refuse(&mut sql, &made, &reasons), "expired");
+}
+
+#[test]
+fn a_hard_end_is_moved_by_nothing() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_expires_at => '2100-01-01 UTC'");
+    let ends = "SELECT max(expires_at) <= '2100-01-01 UTC' FROM api_token_list('acme', true)";
+    let new = refresh(&mut sql, &made.token, ", '900 years', '2900-01-01 UTC'").expect("refresh");
+    update(&mut sql, &new, r#"{"expires_at": "2900-01-01"}"#);
+    assert!(truth(&mut sql, ends, &[]));
+    let grace = "SELECT max(revoked_at) <= '2100-01-01 UTC' FROM api_token_list('acme', true)";
+    assert!(truth(&mut sql, grace, &[]));
+    let moved = r#"SELECT api_token_update($1::text::uuid, '{"max_expires_at": "2200-01-01"}')"#;
+    assert_eq!(failure(&mut sql, moved, &[&new.id]).code().code(), "22023");
 }

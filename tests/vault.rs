@@ -384,13 +384,19 @@ fn the_doctor_names_what_is_wrong_and_what_to_do() {
     let bad = "SELECT check_name FROM api_tokens_doctor() WHERE status = 'warning' AND remedy <> '' ORDER BY 1";
     sql.batch_execute("SET log_parameter_max_length = 0").expect("set");
     let found = column(&mut sql, good, &[]);
-    for check in ["log_statement", "log_parameter_max_length", "vault keys", "cleanup"] {
+    for check in [
+        "log_statement",
+        "log_parameter_max_length",
+        "vault keys",
+        "cleanup",
+        "creators in the schema",
+    ] {
         assert!(found.contains(&check.to_owned()), "{check}: {found:?}");
     }
     let made = create(&mut sql, "");
     age(&mut sql, &made, "revoked_at = now() - interval '100 days'");
     sql.batch_execute(
-        "SET log_statement = 'all'; SET log_min_duration_statement = 100; SET log_parameter_max_length = -1;
+        "GRANT CREATE ON SCHEMA public TO PUBLIC; SET log_statement = 'all'; SET log_min_duration_statement = 100; SET log_parameter_max_length = -1;
         SET log_parameter_max_length_on_error = 100; SET auto_explain.log_min_duration = 5",
     )
     .expect("set");
@@ -398,6 +404,7 @@ fn the_doctor_names_what_is_wrong_and_what_to_do() {
     let expected = [
         "auto_explain.log_min_duration",
         "cleanup",
+        "creators in the schema",
         "data_checksums",
         "log_min_duration_statement",
         "log_min_error_statement",

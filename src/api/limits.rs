@@ -23,8 +23,8 @@ pub enum Charge {
     Wait(Option<u32>),
 }
 
-/// Charges a use of a token that is otherwise accepted. First all limits are looked at, then all
-/// are charged; should another use come in between, what was charged is taken back.
+/// Charges a use of a token that is otherwise accepted. First all limits are looked at, which writes
+/// nothing, then all are charged; should another use come in between, what was charged is taken back.
 pub fn charge(token: &StoredToken, cost: i32, now: Timestamp) -> Result<Charge> {
     let limits = token.limits().check()?;
     let of_namespace = namespace_limits::of(token.namespace())?;
@@ -37,20 +37,26 @@ pub fn charge(token: &StoredToken, cost: i32, now: Timestamp) -> Result<Charge> 
         of_namespace.map(|rate| (subject(token.namespace()), rate)),
     ])?;
     let mut allowance = Allowance::default();
-    // Where the quota is all there is, charging it is looking at it.
-    let is_all = rates.is_empty() && cost > 0 && words::can_alter();
-    if let Some(quota) = limits.quota.as_ref().filter(|_| !is_all)
-        && let Err(reason) = look(quotas::look(&family_id, quota, cost, now), cost, &mut allowance)
-    {
+    let quota = limits.quota.map(|quota| quotas::look(&family_id, &quota, cost, now));
+    let mut refused = quota.and_then(|charged| look(charged, cost, &mut allowance));
+    if !rates.look(cost, &mut allowance) {
+        refused = refused.or(Some(Reason::RateLimited));
+    }
+    if let Some(reason) = refused {
         return Ok(Charge::Refused(reason, allowance));
     }
+    let mut allowance = Allowance::default();
     if !rates.charge(cost, &mut allowance) {
         return Ok(Charge::Refused(Reason::RateLimited, allowance));
     }
-    let Some(quota) = limits.quota.filter(|_| cost > 0) else {
+    let Some(quota) = limits.quota else {
         return Ok(Charge::Accepted(allowance));
     };
-    let charge = spend(&quotas::charge(&family_id, &quota, cost, now), allowance);
+    let used = match cost {
+        0 => Use::Charged(quotas::look(&family_id, &quota, 0, now)),
+        _ => quotas::charge(&family_id, &quota, cost, now),
+    };
+    let charge = spend(&used, allowance);
     if !matches!(charge, Charge::Accepted(_)) {
         rates.refund(cost);
     }
@@ -58,16 +64,18 @@ pub fn charge(token: &StoredToken, cost: i32, now: Timestamp) -> Result<Charge> 
 }
 
 /// Does the quota have room, and can its use be written down?
-fn look(charged: Charged, cost: i32, allowance: &mut Allowance) -> std::result::Result<(), Reason> {
+fn look(charged: Charged, cost: i32, allowance: &mut Allowance) -> Option<Reason> {
     match charged {
         Charged::Exceeded { left, retry_after } => {
-            *allowance = Allowance { remaining: Some(left), retry_after };
-            return Err(Reason::UsageExceeded);
+            allowance.note_refusal(left, retry_after);
+            Some(Reason::UsageExceeded)
         }
-        Charged::Accepted { left } => allowance.note_left(left - i64::from(cost)),
-        Charged::Crowded { .. } => {}
+        Charged::Accepted { left } => {
+            allowance.note_left(left);
+            (cost > 0 && !words::can_alter()).then_some(Reason::ReadOnly)
+        }
+        Charged::Crowded { .. } => None,
     }
-    if cost > 0 && !words::can_alter() { Err(Reason::ReadOnly) } else { Ok(()) }
 }
 
 fn spend(used: &Use, mut allowance: Allowance) -> Charge {
@@ -75,7 +83,7 @@ fn spend(used: &Use, mut allowance: Allowance) -> Charge {
         Use::Held(by) => Charge::Wait(by),
         Use::Charged(Charged::Crowded { wait_for }) => Charge::Wait(Some(wait_for as u32)),
         Use::Charged(Charged::Exceeded { left, retry_after }) => {
-            let allowance = Allowance { remaining: Some(left), retry_after };
+            allowance.note_refusal(left, retry_after);
             Charge::Refused(Reason::UsageExceeded, allowance)
         }
         Use::Charged(Charged::Accepted { left }) => {
@@ -105,13 +113,24 @@ impl Rates {
         Ok(Self { shared, all, now: clock::monotonic() })
     }
 
-    fn is_empty(&self) -> bool {
-        self.all.iter().all(Option::is_none)
-    }
-
     fn each(&self) -> impl Iterator<Item = (&Shared, &Key, &Rate)> {
         let limits = self.all.iter().flatten();
         limits.filter_map(|(key, rate)| Some((self.shared.as_ref()?, key, rate)))
+    }
+
+    /// Would all of them let the call through? What is left is told as it is before the call.
+    fn look(&self, cost: i32, allowance: &mut Allowance) -> bool {
+        let mut all_pass = true;
+        for (shared, key, rate) in self.each() {
+            match shared.rates().look(key, rate, cost, self.now) {
+                Passed::Yes { left } => allowance.note_left(left.saturating_add(cost.into())),
+                Passed::No { left, retry_after } => {
+                    allowance.note_refusal(left, retry_after);
+                    all_pass = false;
+                }
+            }
+        }
+        all_pass
     }
 
     /// Lets the call through all of them, or none.
@@ -120,7 +139,7 @@ impl Rates {
             match shared.rates().charge(key, rate, cost, self.now) {
                 Passed::Yes { left } => allowance.note_left(left),
                 Passed::No { left, retry_after } => {
-                    *allowance = Allowance { remaining: Some(left), retry_after };
+                    allowance.note_refusal(left, retry_after);
                     self.refund_first(passed, cost);
                     return false;
                 }

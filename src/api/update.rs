@@ -51,9 +51,11 @@ fn change_limits(held: &HeldToken, settings: &Settings) -> Result<()> {
     if limits.quota.is_some() {
         quotas::open(held.family_id, clock::now())?;
     }
-    let is_refilled = limits.quota.is_some_and(|quota| quota.refill.is_some());
-    if is_refilled && held.limits.refill_every.is_none() {
-        while let Some(Held(by)) = quotas::restart_refill(&held.family_id, clock::now()) {
+    let refill = |settings: &Settings| (settings.refill_amount, settings.refill_every);
+    if limits.quota.is_some() && refill(settings) != refill(&held.limits) {
+        let so_far = held.limits.check()?.quota;
+        let restart = || quotas::restart_refill(&held.family_id, so_far.as_ref(), clock::now());
+        while let Some(Held(by)) = restart() {
             transaction::wait_for(by);
         }
     }

@@ -117,7 +117,7 @@ pub enum Error {
     WidensScopes,
     /// A trigger function that was called otherwise than it can be.
     NotRowTrigger,
-    /// A trigger was not told which column names the owner, or of one that is not there.
+    /// A trigger was not told which column names the owner, or of one that is not there or cannot.
     NoOwnerColumn,
 }
 
@@ -273,7 +273,7 @@ impl Error {
             Self::NoIdentity => format!("Unauthorized: {}", Reason::Invalid.as_str()).into(),
             Self::WidensScopes => "argument \"scopes\" asks for more than the token holds".into(),
             Self::NotRowTrigger => {
-                "api_token_invalidate_owner() must be called for each row of an UPDATE or DELETE"
+                "api_token_invalidate_owner() must be called after an UPDATE or DELETE, for each row"
                     .into()
             }
             Self::NoOwnerColumn => {
@@ -374,6 +374,11 @@ impl Error {
             Self::NoIdentity => Some(
                 "Call api_token_authenticate() or api_token_require() first, in a statement of its \
                 own in the same transaction."
+                    .into(),
+            ),
+            Self::NoOwnerColumn => Some(
+                "A column of a string type, an enum, a uuid or a whole number, named as it is in the \
+                table."
                     .into(),
             ),
             Self::NotRowTrigger => Some(

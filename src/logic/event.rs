@@ -66,7 +66,7 @@ impl Method {
 
     /// Can it turn a token that a cache believes in into one it must not believe in? Then it is
     /// notified, and a reader with `validate` rights alone may see it. An update counts: it may
-    /// have taken a scope away.
+    /// have taken a scope away; and a limit, which an answer from a cache is not charged to.
     pub const fn invalidates(self) -> bool {
         match self {
             Self::Refresh
@@ -75,12 +75,12 @@ impl Method {
             | Self::InvalidateById
             | Self::InvalidateAll
             | Self::Update
-            | Self::Disable => true,
+            | Self::Disable
+            | Self::SetNamespaceLimit => true,
             Self::Create
             | Self::Enable
             | Self::Cleanup
             | Self::Import
-            | Self::SetNamespaceLimit
             | Self::VaultStore
             | Self::VaultDelete
             | Self::VaultRekey

@@ -1,7 +1,9 @@
 //! Where an HTTP request carries its token: `Authorization: Bearer <token>` or `X-API-Key: <token>`.
 
 use crate::digest::MAX_TOKEN_BYTES;
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use std::fmt;
 
 /// Longer values of a header are not looked at.
 pub const MAX_HEADER_BYTES: usize = MAX_TOKEN_BYTES + 64;
@@ -45,7 +47,7 @@ fn one_token(bytes: &[u8]) -> Option<&str> {
 /// hold what somebody else will check. Header names are matched in any case; a header that comes
 /// twice with different tokens presents none.
 pub fn presented(headers: &str) -> Option<String> {
-    let headers: Map<String, Value> = serde_json::from_str(headers).ok()?;
+    let Headers(headers) = serde_json::from_str(headers).ok()?;
     let values = |name: &'static str| {
         headers
             .iter()
@@ -59,6 +61,31 @@ pub fn presented(headers: &str) -> Option<String> {
     }
     let first = *tokens.first()?;
     tokens.iter().all(|token| *token == first).then_some(first?).map(str::to_owned)
+}
+
+/// All members of an object, also those that come twice, of which a map would keep the last.
+struct Headers(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Headers;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
+                let mut all = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    all.push(member);
+                }
+                Ok(Headers(all))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
 }
 
 fn token<'a>(value: &'a Value, read: fn(&'a [u8]) -> Option<&'a str>) -> Option<&'a str> {
@@ -120,6 +147,7 @@ mod tests {
         );
         assert_eq!(of(r#"{"authorization": "Bearer a", "x-api-key": ""}"#), None);
         assert_eq!(of(r#"{"x-api-key": "a", "X-API-Key": "b"}"#), None);
+        assert_eq!(of(r#"{"x-api-key": "a", "x-api-key": "b"}"#), None);
         assert_eq!(of(r#"{"x-api-key": "a", "X-API-Key": "a"}"#).as_deref(), Some("a"));
         for none in ["", "{", "[]", "null", "{}", r#"{"x-api-key": 1}"#, r#"{"x-api-key": "a b"}"#]
         {

@@ -36,10 +36,36 @@ impl Settings {
 pub struct Allowance {
     pub remaining: Option<i64>,
     pub retry_after: Option<Span>,
+    /// One of the limits will never let this through.
+    is_hopeless: bool,
 }
 
 impl Allowance {
     pub fn note_left(&mut self, left: i64) {
         self.remaining = Some(self.remaining.map_or(left, |least| least.min(left)));
+    }
+
+    /// Of all limits that refuse, the last to give way counts.
+    pub fn note_refusal(&mut self, left: i64, retry_after: Option<Span>) {
+        self.note_left(left);
+        self.is_hopeless |= retry_after.is_none();
+        self.retry_after = self.retry_after.max(retry_after).filter(|_| !self.is_hopeless);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_is_left_and_the_last_gives_way() {
+        let mut allowance = Allowance::default();
+        allowance.note_left(9);
+        allowance.note_refusal(2, Some(Span(5)));
+        allowance.note_refusal(4, Some(Span(3)));
+        assert_eq!((allowance.remaining, allowance.retry_after), (Some(2), Some(Span(5))));
+        allowance.note_refusal(4, None);
+        allowance.note_refusal(4, Some(Span(7)));
+        assert_eq!(allowance.retry_after, None);
     }
 }

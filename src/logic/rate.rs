@@ -88,24 +88,33 @@ impl Level {
     /// When all of it has run out, so that nobody need remember it.
     pub fn ends_at(self, rate: &Rate) -> i64 {
         let micros = self.level.div_euclid(rate.calls) + i128::from(self.level % rate.calls > 0);
-        self.at.saturating_add(micros as i64)
+        self.at.saturating_add(saturated(micros))
     }
 
-    /// Lets a call through and counts it, or does neither. A cost of 0 asks.
-    pub fn charge(&mut self, rate: &Rate, cost: i32, now: i64) -> Passed {
-        let mut level = self.settled(rate, now);
+    /// Would a call be let through? It is not counted.
+    pub fn look(self, rate: &Rate, cost: i32, now: i64) -> Passed {
+        let level = self.settled(rate, now);
         let price = i128::from(cost) * rate.window;
         let after = level.level + price;
         let left = |level: i128| ((rate.most() - level).max(0) / rate.window) as i64;
         if cost > 0 && after > rate.most() {
             let excess = after - rate.most();
             let micros = excess.div_euclid(rate.calls) + i128::from(excess % rate.calls > 0);
-            let retry_after = (price <= rate.most()).then_some(Span(micros as i64));
+            let retry_after = (price <= rate.most()).then_some(Span(saturated(micros)));
             return Passed::No { left: left(level.level), retry_after };
         }
-        level.level = after;
-        *self = level;
         Passed::Yes { left: left(after) }
+    }
+
+    /// Lets a call through and counts it, or does neither. A cost of 0 asks.
+    pub fn charge(&mut self, rate: &Rate, cost: i32, now: i64) -> Passed {
+        let passed = self.look(rate, cost, now);
+        // Also where it is refused: how long the level lasts depends on the rate, which may be new.
+        *self = self.settled(rate, now);
+        if matches!(passed, Passed::Yes { .. }) {
+            self.level += i128::from(cost) * rate.window;
+        }
+        passed
     }
 
     /// Takes back a call that was counted and then refused for something else.
@@ -125,6 +134,10 @@ impl Level {
         let level = (u128::from(high) << 64 | u128::from(low)).cast_signed();
         Self { level, window: i128::from(window).max(1), at: at.cast_signed() }
     }
+}
+
+fn saturated(micros: i128) -> i64 {
+    i64::try_from(micros).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -164,6 +177,15 @@ mod tests {
             level.charge(&rate(2, 10), 1, 0),
             Passed::No { left: 0, retry_after: Some(Span(5)) }
         );
+    }
+
+    #[test]
+    fn extremes_saturate() {
+        let mut level = Level::EMPTY;
+        level.charge(&rate(i32::MAX, MAX_WINDOW.0), i32::MAX, 0);
+        let refused = level.charge(&rate(1, MAX_WINDOW.0), 1, 0);
+        assert_eq!(refused, Passed::No { left: 0, retry_after: Some(Span(i64::MAX)) });
+        assert_eq!(level.ends_at(&rate(1, MAX_WINDOW.0)), i64::MAX);
     }
 
     #[test]

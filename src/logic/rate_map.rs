@@ -55,16 +55,26 @@ impl<'a> RateMap<'a> {
         Self { buckets }
     }
 
-    /// Lets a call through and counts it, or does neither; `now` as for [`Level`]. A cost of 0 asks.
+    /// Would a call be let through? `now` as for [`Level`].
+    pub fn look(&self, key: &Key, rate: &Rate, cost: i32, now: i64) -> Passed {
+        let found = self.open(key).find(key).map_or(Level::EMPTY, Entry::level);
+        found.look(rate, cost, now)
+    }
+
+    /// Lets a call through and counts it, or does neither. A cost of 0 asks.
     pub fn charge(&self, key: &Key, rate: &Rate, cost: i32, now: i64) -> Passed {
         let bucket = self.open(key);
         let found = bucket.find(key);
         let mut level = found.map_or(Level::EMPTY, Entry::level);
         let passed = level.charge(rate, cost, now);
+        if let Some(entry) = found {
+            entry.hold(key, level, rate);
+            return passed;
+        }
         if cost == 0 || matches!(passed, Passed::No { .. }) {
             return passed;
         }
-        let Some(entry) = found.or_else(|| bucket.vacancy(now)) else { return FULL };
+        let Some(entry) = bucket.vacancy(now) else { return FULL };
         entry.hold(key, level, rate);
         passed
     }
@@ -215,6 +225,21 @@ mod tests {
         let first_refused = (0..2 * capacity).find(|at| !held.contains(at)).expect("some");
         assert!(first_refused > capacity / 2, "half full there is a place for everybody");
         assert!(passes(map.charge(&key(first_refused), &rate, 1, NOW + 1000)));
+    }
+
+    #[test]
+    fn a_lowered_limit_is_remembered_for_as_long_as_it_lasts() {
+        let buckets = buckets(1);
+        let map = RateMap::new(&buckets);
+        for _ in 0..1000 {
+            map.charge(&key(1), &rate(1000, 1_000_000), 1, NOW);
+        }
+        let (hourly, later) = (rate(1, 3_600_000_000), NOW + 2_000);
+        assert!(!passes(map.charge(&key(1), &hourly, 1, later)));
+        for other in 2..20 {
+            map.charge(&key(other), &hourly, 1, later + 2_000_000);
+        }
+        assert!(!passes(map.charge(&key(1), &hourly, 1, later + 3_000_000)));
     }
 
     #[test]

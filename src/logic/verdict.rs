@@ -15,9 +15,9 @@ pub enum Reason {
     IdleTimeout,
     IpNotAllowed,
     InsufficientScope,
+    UsageExceeded,
     /// A use of a token with a quota cannot be written down here.
     ReadOnly,
-    UsageExceeded,
     RateLimited,
 }
 
@@ -30,8 +30,8 @@ impl Reason {
         Self::IdleTimeout,
         Self::IpNotAllowed,
         Self::InsufficientScope,
-        Self::ReadOnly,
         Self::UsageExceeded,
+        Self::ReadOnly,
         Self::RateLimited,
     ];
 

@@ -1,7 +1,7 @@
 //! What is left of quotas: one row per family of tokens, added and deleted by SQL, and changed in
 //! place by each use; see `api_tokens_logic::quota` for how, and `pg::words` for why that is sound.
 
-use super::statement::statement;
+use super::statement::{ids, statement};
 use crate::error::Result;
 use crate::pg::datum::timestamptz;
 use crate::pg::scan::{Key, UniqueIndex};
@@ -85,10 +85,42 @@ pub fn charge(family_id: &Uuid, quota: &Quota, cost: i32, now: Timestamp) -> Use
     })
 }
 
-/// Begins to count the time to the next refill now; says who holds the row, if that is in the way.
-pub fn restart_refill(family_id: &Uuid, now: Timestamp) -> Option<Held> {
-    let restart = |row: &mut quota::Words| row[quota::REFILLED_AT] = now.0.cast_unsigned();
+/// Begins to count the time to the next refill now, after what came by the rule so far; says who
+/// holds the row, if that is in the way.
+pub fn restart_refill(family_id: &Uuid, so_far: Option<&Quota>, now: Timestamp) -> Option<Held> {
+    let restart = |row: &mut quota::Words| {
+        let mut account = Account::of_words(row);
+        if let Some(quota) = so_far {
+            account.refill(quota, now);
+        }
+        account.refilled_at = now;
+        account.write_to(row);
+    };
     find(family_id, |words| words?.alter(restart).err())
+}
+
+statement!(
+    WITH_RESERVATIONS = "
+    SELECT family_id FROM api_tokens.quotas
+    WHERE reservations OPERATOR(pg_catalog.<>) pg_catalog.decode(pg_catalog.repeat('00', slots OPERATOR(pg_catalog.*) 16), 'hex')"
+);
+
+/// Settles all accounts, so that what was rolled back is not remembered as spent when nobody uses the
+/// token again before the server forgets how its transactions ended, or before a dump.
+pub fn settle_all() -> Result<()> {
+    if BY_FAMILY.with(UniqueIndex::is_unused) {
+        return Ok(());
+    }
+    for family_id in WITH_RESERVATIONS.with(|with| with.run(&[], ids))? {
+        pgrx::check_for_interrupts!();
+        find(&family_id, |words| {
+            let words = words?;
+            let known = known(&words);
+            // One that somebody holds is settled by the next use.
+            words.alter(|row| settled(row, &known).write_to(row)).ok()
+        });
+    }
+    Ok(())
 }
 
 // A family whose last token is gone. First tokens are found by their id, the others by the family.
