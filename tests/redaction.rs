@@ -174,4 +174,8 @@ fn the_client_keeps_the_detail_that_the_log_loses() {
     let twice = "INSERT INTO once SELECT 'a' FROM api_token_validate('x')";
     let detail = failure(&mut sql, twice, &[]).detail().map(str::to_owned);
     assert_eq!(detail.as_deref(), Some("Key (k)=(a) already exists."));
+    let mut db = db;
+    let role = db.role("app", &[]);
+    let denied = failure(&mut db.connect_as(&role), "SELECT api_token_validate('x')", &[]);
+    assert_eq!(denied.message(), "permission denied for function api_token_validate");
 }

@@ -75,8 +75,10 @@ unsafe fn redact(entry: &mut pg_sys::ErrorData, is_ours: bool) {
                     entry.detail = std::ptr::null_mut();
                 }
             }
-            // What EXECUTE executes is told by the detail.
-            if in_message || in_detail {
+            // A message that logs a statement; an error's own may name a function. What EXECUTE executes
+            // is told by the detail.
+            let logs_a_statement = entry.elevel <= pg_sys::LOG_SERVER_ONLY as i32;
+            if logs_a_statement && (in_message || in_detail) {
                 shrink(entry.message, redact::hide_statement);
             }
         }
