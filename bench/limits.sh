@@ -40,7 +40,7 @@ measure_limits() {
         policy without plain
         set_policy '{"rate_limit": 2000000000, "rate_window": "1 day"}'
         policy rate plain
-        set_policy '{"rate_limit": null, "rate_window": null, "allowed_ips": ["10.0.0.0/8", "2001:db8::/32"]}'
-        policy scoped scoped ", '{orders:read}', '10.1.2.3'"
+        set_policy '{"rate_limit": null, "rate_window": null, "allowed_ips": ["10.0.0.0/8", "2001:db8::/32"], "scopes": ["orders_read", "orders_write"]}'
+        policy scoped scoped ", '{orders_read}', '10.1.2.3'"
     done
 }
