@@ -82,6 +82,7 @@ others=
 ! has_library pg_stat_statements || others=,pg_stat_statements
 new_cluster preloaded shared_preload_libraries="'api_tokens$others'" api_tokens.flush_interval=1
 cargo_tests "preloaded: the touch map and its flushes" -p api_tokens_tests --test preloaded
+cargo_tests "preloaded: uses per hour" -p api_tokens_tests --test usage
 cargo_tests "preloaded: rate limits, and quotas after a crash" -p api_tokens_tests --test rates
 cargo_tests "preloaded: what the log holds of secrets" -p api_tokens_tests --test redaction
 cargo_tests "preloaded: the keys of the vault" -p api_tokens_tests --test vault_keys -- --test-threads=1

@@ -175,6 +175,21 @@ COMMENT ON TABLE api_tokens.vault_secrets IS 'Names in the vault, and which vers
 COMMENT ON COLUMN api_tokens.vault_secrets.last_version IS 'The highest number a version ever had: none is used twice';
 COMMENT ON TABLE api_tokens.vault_versions IS 'Values in the vault: sealed by a data key, or encrypted by a client';
 
+-- What a token's use_count was before its first use in an hour: one row per hour in which it was used,
+-- written by the flush that sees its last use pass into another hour. So a row costs a token one
+-- insertion per hour, and how often it is used costs nothing.
+CREATE TABLE api_tokens.usage_hours (
+    token_id     uuid        NOT NULL,
+    hour         timestamptz NOT NULL,
+    uses_before  bigint      NOT NULL,
+    CONSTRAINT usage_hours_pkey PRIMARY KEY (token_id, hour)
+);
+-- Cleanup, oldest first. Not BRIN, which does not forget what a place held before it was used again.
+CREATE INDEX usage_hours_hour_idx ON api_tokens.usage_hours (hour);
+COMMENT ON TABLE api_tokens.usage_hours IS 'One row per token and hour in which it was used; needs preloading';
+COMMENT ON COLUMN api_tokens.usage_hours.hour IS 'The beginning of the hour, in UTC';
+COMMENT ON COLUMN api_tokens.usage_hours.uses_before IS 'use_count of the token before that hour; what it was used lies between this and that of its next row';
+
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.tokens', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.quotas', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.namespace_limits', '');
@@ -183,6 +198,7 @@ SELECT pg_catalog.pg_extension_config_dump('api_tokens.events_event_id_seq', '')
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.vault_deks', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.vault_secrets', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.vault_versions', '');
+SELECT pg_catalog.pg_extension_config_dump('api_tokens.usage_hours', '');
 
 
 -- Inside: used by the functions below ----------------------------------------------------------
@@ -214,6 +230,11 @@ CREATE FUNCTION api_tokens.checked_max_rows(max_rows integer) RETURNS bigint
 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'checked_max_rows_wrapper';
 COMMENT ON FUNCTION api_tokens.checked_max_rows(integer) IS 'A limit of rows, or an error if it is negative';
+
+CREATE FUNCTION api_tokens.check_usage_of(token_id uuid, namespace text) RETURNS void
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'check_usage_of_wrapper';
+COMMENT ON FUNCTION api_tokens.check_usage_of(uuid, text) IS 'An error unless one of the two is given, and there can be a namespace of that name';
 
 CREATE FUNCTION api_tokens.update_token(token_id uuid, changes jsonb) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -526,7 +547,7 @@ CREATE FUNCTION @extschema@.api_token_cleanup(older_than interval = '30 days', m
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'api_token_cleanup_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_cleanup(interval, bigint)
-IS 'Deletes tokens that have been dead for longer than older_than, oldest first, and events past their retention; returns how many tokens';
+IS 'Deletes tokens that have been dead for longer than older_than, oldest first, events past their retention, and hours of use older than 30 days; returns how many tokens';
 
 
 -- Tell -----------------------------------------------------------------------------------------
@@ -557,6 +578,26 @@ LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'api_token_stats_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_stats()
 IS 'Counters of the whole server since its start: checks, refusals by reason, the touch map and its flushes, the rate limits in use; needs preloading';
+
+-- By token the last row's uses end with the count in the table. 720 hours: 30 days may be an hour
+-- more or less where the clocks change.
+CREATE FUNCTION @extschema@.api_token_usage(token_id uuid = NULL, namespace text = NULL)
+RETURNS TABLE (hour timestamptz, uses bigint)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT api_tokens.check_usage_of($1, $2);
+    SELECT h.hour, pg_catalog.sum(h.uses)::bigint
+    FROM (
+        SELECT u.hour, COALESCE(pg_catalog.lead(u.uses_before) OVER (PARTITION BY u.token_id ORDER BY u.hour),
+            t.use_count) OPERATOR(pg_catalog.-) u.uses_before AS uses
+        FROM api_tokens.tokens t JOIN api_tokens.usage_hours u ON u.token_id OPERATOR(pg_catalog.=) t.token_id
+        WHERE (t.token_id OPERATOR(pg_catalog.=) $1 OR t.namespace OPERATOR(pg_catalog.=) $2)
+            AND u.hour OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '720 hours')) h
+    GROUP BY h.hour HAVING pg_catalog.sum(h.uses) OPERATOR(pg_catalog.>) 0
+    ORDER BY h.hour
+$$;
+COMMENT ON FUNCTION @extschema@.api_token_usage(uuid, text)
+IS 'Uses per hour of the last 30 days, of one token or of all tokens of one namespace: the hours (UTC) that have any, oldest first, as of the last flush; needs preloading';
 
 
 -- Vault ----------------------------------------------------------------------------------------
@@ -864,6 +905,7 @@ REVOKE EXECUTE ON ROUTINE
     api_tokens.checked_namespace(text),
     api_tokens.checked_key_name(text),
     api_tokens.checked_max_rows(integer),
+    api_tokens.check_usage_of(uuid, text),
     api_tokens.update_token(uuid, jsonb),
     api_tokens.presented_token(text),
     @extschema@.api_token_create(text, text, jsonb, text[], timestamptz, interval, text, cidr[], boolean, bigint, bigint, interval, integer, interval, timestamptz),
@@ -891,6 +933,7 @@ REVOKE EXECUTE ON ROUTINE
     @extschema@.api_token_events(text, text, integer),
     @extschema@.api_token_events_end(),
     @extschema@.api_token_stats(),
+    @extschema@.api_token_usage(uuid, text),
     @extschema@.api_vault_store(text, text, text, integer, jsonb, timestamptz),
     @extschema@.api_vault_get(text, text, integer),
     @extschema@.api_vault_list(text, boolean),

@@ -23,6 +23,7 @@ fn cleanup(older_than: Option<IntervalValue>, max_rows: Option<i64>) -> Result<i
     let deleted = store::cleanup::delete_dead(now.minus(age), max_rows)? as i64;
     store::quotas::close_orphaned()?;
     store::quotas::settle_all()?;
+    store::usage::delete_old(now, max_rows)?;
     store::cleanup::delete_old_events(now.minus(guc::event_retention()), max_rows)?;
     if deleted > 0 {
         events::record(Method::Cleanup, Event { count: Some(deleted), ..Event::default() })?;

@@ -51,6 +51,23 @@ fn checked_key_name(key_name: Option<&str>) -> Answer<String> {
     Ok(check()?)
 }
 
+/// The uses of one token or of one namespace: one of the two must be given.
+#[pg_extern(immutable, parallel_safe)]
+fn check_usage_of(token_id: Option<Uuid>, namespace: Option<&str>) -> Answer<()> {
+    let check = || -> Result<()> {
+        match token_id {
+            None => input::namespace(namespace).map(drop)?,
+            Some(_) if namespace.is_none() => {}
+            Some(_) => {
+                let expected = "either a token_id or a namespace, not both";
+                return Err(Error::Malformed { argument: "namespace", expected }.into());
+            }
+        }
+        Ok(())
+    };
+    Ok(check()?)
+}
+
 /// NULL stays NULL, which LIMIT takes for no limit.
 #[pg_extern(immutable, parallel_safe)]
 fn checked_max_rows(max_rows: Option<i32>) -> Answer<Option<i64>> {

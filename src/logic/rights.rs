@@ -40,6 +40,7 @@ const MANAGE: &[&str] = &[
     "api_token_cleanup",
     "api_token_import",
     "api_token_stats",
+    "api_token_usage",
 ];
 
 const VAULT: &[&str] = &[

@@ -1,6 +1,7 @@
 //! Points and lengths of time, in Postgres' own unit.
 
 const MICROS_PER_DAY: i128 = 24 * 60 * 60 * 1_000_000;
+const MICROS_PER_HOUR: i64 = 60 * 60 * 1_000_000;
 const DAYS_PER_MONTH: i128 = 30;
 
 /// Microseconds since 2000-01-01 00:00 UTC. `i64::MAX` is Postgres' `infinity`.
@@ -29,6 +30,14 @@ impl Timestamp {
     /// Saturates at the smallest finite timestamp.
     pub fn minus(self, span: Span) -> Self {
         Self(self.0.saturating_sub(span.0)).max(Self::MIN)
+    }
+
+    /// The beginning of the hour that it lies in, in UTC.
+    pub fn hour(self) -> Self {
+        if !self.is_finite() {
+            return self;
+        }
+        Self(self.0.saturating_sub(self.0.rem_euclid(MICROS_PER_HOUR)))
     }
 
     /// How long ago `earlier` was; negative if it lies ahead.
@@ -67,6 +76,18 @@ mod tests {
         assert_eq!(Span::from_interval(1, 0, 0), Span::from_interval(0, 30, 0));
         assert_eq!(Span::from_interval(0, 1, 0), Span(86_400_000_000));
         assert_eq!(Span::from_interval(0, 1, -86_400_000_000), Span::ZERO);
+    }
+
+    #[test]
+    fn an_hour_begins_before_what_lies_in_it() {
+        let hour = Span::from_seconds(3600).0;
+        for (at, begins) in [(0, 0), (hour - 1, 0), (hour, hour), (-1, -hour), (-hour, -hour)] {
+            assert_eq!(Timestamp(at).hour(), Timestamp(begins));
+        }
+        for never in [i64::MIN, i64::MAX] {
+            assert_eq!(Timestamp(never).hour(), Timestamp(never));
+        }
+        assert_eq!(Timestamp(i64::MIN + 1).hour(), Timestamp(i64::MIN));
     }
 
     #[test]

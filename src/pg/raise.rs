@@ -27,11 +27,18 @@ pub struct Raise {
     pub counter: i64,
 }
 
+/// The two columns as they were before a raise.
+#[derive(Clone, Copy)]
+pub struct Before {
+    pub timestamp: Timestamp,
+    pub counter: i64,
+}
+
 /// A row's place: its page, and its number there.
 pub(super) type Place = (pg_sys::BlockNumber, pg_sys::OffsetNumber);
 
-/// Raises rows at known places, in any order, and tells which, by their number. Only where the transaction can write; nothing is
-/// raised elsewhere.
+/// Raises rows at known places, in any order, and tells which, by their number, and what was there
+/// before. Only where the transaction can write; nothing is raised elsewhere.
 ///
 /// # Safety
 /// `table` must be open and be a heap with this layout, `places` of its pages.
@@ -40,7 +47,7 @@ pub(super) unsafe fn at_places(
     layout: &Layout,
     mut rows: Vec<(Place, usize)>,
     raises: &[Raise],
-    raised: &mut dyn FnMut(usize),
+    raised: &mut dyn FnMut(usize, Before),
 ) {
     if !transaction::can_touch() {
         return;
@@ -60,8 +67,7 @@ pub(super) unsafe fn at_places(
             let mut changes = Changes::default();
             for ((_, number), at) in page {
                 if let Some(data) = settled_tuple(bytes, *number, &raises[*at].key, layout) {
-                    add(&mut changes, bytes, data, layout, &raises[*at]);
-                    done.push(*at);
+                    done.push((*at, add(&mut changes, bytes, data, layout, &raises[*at])));
                 }
             }
             if !changes.is_empty() {
@@ -70,7 +76,7 @@ pub(super) unsafe fn at_places(
             pg_sys::UnlockReleaseBuffer(buffer);
         }
         // Told page by page: an ERROR at the next does not undo this one.
-        done.drain(..).for_each(&mut *raised);
+        done.drain(..).for_each(|(at, before)| raised(at, before));
     }
     // SAFETY: waits until what was logged is on disk, as a commit would; 0 is nothing.
     unsafe { pg_sys::XLogFlush(logged) };
@@ -78,12 +84,19 @@ pub(super) unsafe fn at_places(
 
 /// # Safety
 /// `data` must be how far into the locked `page` the data of a tuple with this layout lies.
-unsafe fn add(changes: &mut Changes, page: *mut u8, data: usize, layout: &Layout, raise: &Raise) {
+unsafe fn add(
+    changes: &mut Changes,
+    page: *mut u8,
+    data: usize,
+    layout: &Layout,
+    raise: &Raise,
+) -> Before {
     let place = data + layout.pair;
     // SAFETY: the two columns are 8 bytes each and aligned to 8 in a tuple's data, itself aligned.
     let [last, count] = unsafe { page.add(place).cast::<[i64; 2]>().read() };
     let raised = [last.max(raise.timestamp.0), count.saturating_add(raise.counter)];
     changes.add(place, [last, count].map(i64::cast_unsigned), raised.map(i64::cast_unsigned));
+    Before { timestamp: Timestamp(last), counter: count }
 }
 
 /// How far into the page the data of row `number` lies, if that is the row with this key and no

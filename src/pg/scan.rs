@@ -5,7 +5,7 @@
 //! token valid for as long as the transaction lasts. Taking it is forbidden in parallel mode, so
 //! every function that gets here is PARALLEL UNSAFE.
 
-use super::raise::{self, Layout, Place, Raise};
+use super::raise::{self, Before, Layout, Place, Raise};
 use super::row::Row;
 use super::words::Words;
 use super::{compat, raw};
@@ -183,13 +183,13 @@ impl UniqueIndex {
     }
 
     /// Raises two columns of the rows with these keys in place; see `raise`. Tells by their number
-    /// which are raised, as they are, and then which have no row. The index is one over the key of
-    /// the layout.
+    /// which are raised, as they are, and what was there before, and then which have no row. The
+    /// index is one over the key of the layout.
     pub fn raise(
         &self,
         layout: &Layout,
         raises: &[Raise],
-        raised: &mut dyn FnMut(usize),
+        raised: &mut dyn FnMut(usize, Before),
         gone: &mut dyn FnMut(usize),
     ) {
         let scan = Scan::begin(self, 1);

@@ -126,8 +126,8 @@ pub fn release_claim() {
 }
 
 /// Connects the worker, as a superuser, with settings of its own: it must be able to write where
-/// the database is read-only by default, and must not wait for a lock for long, since a server
-/// that stops waits for it.
+/// the database is read-only by default, and must not wait for a lock for long, nor for a standby,
+/// since a server that stops waits for it.
 pub fn connect(database: u32) {
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
     for (name, value) in [
@@ -136,6 +136,7 @@ pub fn connect(database: u32) {
         (c"default_transaction_isolation", c"read committed"),
         (c"lock_timeout", c"2s"),
         (c"statement_timeout", c"0"),
+        (c"synchronous_commit", c"local"),
     ] {
         // SAFETY: NUL-terminated literals, set as a session of a superuser would.
         unsafe {

@@ -26,12 +26,16 @@ statement!(
         ORDER BY last_used_at OPERATOR(pg_catalog.+) max_idle LIMIT $2 FOR UPDATE SKIP LOCKED),
     oldest AS MATERIALIZED (
         SELECT token_id FROM (SELECT * FROM dated UNION ALL SELECT * FROM idle) dead
-        ORDER BY died_at LIMIT $2)
+        ORDER BY died_at LIMIT $2),
+    forgotten AS (
+        DELETE FROM api_tokens.usage_hours
+        WHERE token_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT token_id FROM oldest)))
     DELETE FROM api_tokens.tokens
     WHERE token_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT token_id FROM oldest))"
 );
 
-/// Deletes up to `max_rows` tokens that died before `cutoff`, oldest first; says how many.
+/// Deletes up to `max_rows` tokens that died before `cutoff`, oldest first, and their hours of use;
+/// says how many tokens. (An hour that a flush writes at this moment goes when it is old.)
 pub fn delete_dead(cutoff: Timestamp, max_rows: Option<i64>) -> Result<usize> {
     let arguments = [timestamptz(cutoff).into(), max_rows.into()];
     DELETE_DEAD.with(|delete| delete.execute(&arguments))

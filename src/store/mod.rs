@@ -13,5 +13,6 @@ mod statement;
 pub mod token;
 pub mod tokens;
 pub mod update;
+pub mod usage;
 pub mod uses;
 pub mod vault;

@@ -6,7 +6,7 @@ use super::token::{HeldToken, StoredToken};
 use crate::error::Result;
 use crate::pg::argument::{CidrArray, IntervalValue, Jsonb};
 use crate::pg::datum::timestamptz;
-use crate::pg::raise::Raise;
+use crate::pg::raise::{Before, Raise};
 use crate::pg::row::Row;
 use crate::pg::scan::{Key, Lock, UniqueIndex};
 use api_tokens_logic::Error;
@@ -65,7 +65,11 @@ pub fn peek_each<'d>(
 }
 
 /// Raises the last use and the use count of many tokens in place; see `UniqueIndex::raise`.
-pub(super) fn raise(raises: &[Raise], raised: &mut dyn FnMut(usize), gone: &mut dyn FnMut(usize)) {
+pub(super) fn raise(
+    raises: &[Raise],
+    raised: &mut dyn FnMut(usize, Before),
+    gone: &mut dyn FnMut(usize),
+) {
     BY_ID.with(|index| index.raise(&columns::RAISED, raises, raised, gone));
 }
 

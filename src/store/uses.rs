@@ -6,6 +6,7 @@
 
 use super::membership::members;
 use super::tokens;
+use super::usage::Beginnings;
 use crate::error::Result;
 use crate::guc;
 use crate::pg::raise::Raise;
@@ -122,6 +123,7 @@ pub fn write(batch: &Batch, now: Timestamp) -> Result<Option<u64>> {
         })
         .collect();
     let mut rows = 0;
+    let mut beginnings = Beginnings::default();
     let written = |at: usize| {
         let used = &batch.uses[at];
         batch.shared.map().written(&key(&used.token_id), used.uses);
@@ -129,9 +131,10 @@ pub fn write(batch: &Batch, now: Timestamp) -> Result<Option<u64>> {
     };
     tokens::raise(
         &raises,
-        &mut |at| {
+        &mut |at, before| {
             written(at);
             rows += 1;
+            beginnings.note(&raises[at], before);
         },
         &mut |at| {
             if now.since(batch.uses[at].last_use) > TO_COMMIT {
@@ -139,10 +142,12 @@ pub fn write(batch: &Batch, now: Timestamp) -> Result<Option<u64>> {
             }
         },
     );
+    beginnings.write()?;
     Ok(Some(rows))
 }
 
-/// Is the extension in this database, its table locked against DROP until the transaction ends?
+/// Is the extension in this database, its tables locked against DROP until the transaction ends, in
+/// the order in which DROP EXTENSION locks them?
 /// The worker writes with a superuser's rights and outside of SQL: a table that merely has the
 /// name must not be taken for ours.
 fn is_installed() -> Result<bool> {
@@ -157,7 +162,9 @@ fn is_installed() -> Result<bool> {
         return Ok(false);
     }
     Spi::connect_mut(|client| {
-        client.update("LOCK TABLE api_tokens.tokens IN ACCESS SHARE MODE", None, &[]).map(|_| ())
+        const LOCK: &str =
+            "LOCK TABLE api_tokens.tokens, api_tokens.usage_hours IN ACCESS SHARE MODE";
+        client.update(LOCK, None, &[]).map(|_| ())
     })?;
     Ok(is_member()?)
 }
