@@ -96,6 +96,14 @@ CREATE TABLE api_tokens.namespace_limits (
 );
 COMMENT ON TABLE api_tokens.namespace_limits IS 'Rate limits of all tokens of a namespace together';
 
+CREATE TABLE api_tokens.metadata_schemas (
+    namespace_pattern text COLLATE "C" NOT NULL,
+    schema            jsonb NOT NULL,
+    CONSTRAINT metadata_schemas_pkey PRIMARY KEY (namespace_pattern)
+);
+COMMENT ON TABLE api_tokens.metadata_schemas IS 'JSON Schemas that metadata must fit when it is written';
+COMMENT ON COLUMN api_tokens.metadata_schemas.namespace_pattern IS 'A namespace, or the beginning of some followed by *';
+
 CREATE TABLE api_tokens.events (
     event_id   bigint      GENERATED ALWAYS AS IDENTITY,
     at         timestamptz NOT NULL,
@@ -193,6 +201,7 @@ COMMENT ON COLUMN api_tokens.usage_hours.uses_before IS 'use_count of the token 
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.tokens', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.quotas', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.namespace_limits', '');
+SELECT pg_catalog.pg_extension_config_dump('api_tokens.metadata_schemas', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.events', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.events_event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('api_tokens.vault_deks', '');
@@ -542,6 +551,12 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'api_token_set_namespace_limit_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_set_namespace_limit(text, integer, interval)
 IS 'Limits the calls of all tokens of a namespace together, beside their own limits; NULLs take the limit away; needs preloading';
+
+CREATE FUNCTION @extschema@.api_token_set_metadata_schema(namespace_pattern text, schema jsonb)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'api_token_set_metadata_schema_wrapper';
+COMMENT ON FUNCTION @extschema@.api_token_set_metadata_schema(text, jsonb)
+IS 'From now on the metadata of a namespace, or of all that begin alike (acme*), must fit this JSON Schema; NULL takes it away';
 
 CREATE FUNCTION @extschema@.api_token_cleanup(older_than interval = '30 days', max_rows bigint = NULL)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -929,6 +944,7 @@ REVOKE EXECUTE ON ROUTINE
     @extschema@.api_token_update(uuid, jsonb),
     @extschema@.api_token_set_enabled(uuid, boolean),
     @extschema@.api_token_set_namespace_limit(text, integer, interval),
+    @extschema@.api_token_set_metadata_schema(text, jsonb),
     @extschema@.api_token_cleanup(interval, bigint),
     @extschema@.api_token_events(text, text, integer),
     @extschema@.api_token_events_end(),

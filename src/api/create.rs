@@ -1,6 +1,7 @@
 //! Tokens come in: made here, or moved here from elsewhere by their hash.
 
 use super::Answer;
+use super::metadata_schema;
 use super::validate::hash;
 use crate::error::Result;
 use crate::pg::argument::{Bound, CidrArray, HashBytes, IntervalValue, Jsonb, TextArray};
@@ -10,6 +11,7 @@ use crate::pg::{clock, random, shmem, transaction};
 use crate::store::events::{self, Event};
 use crate::store::quotas;
 use crate::store::tokens::{self, LimitArguments, NewToken};
+use crate::store::update::json_text;
 use api_tokens_logic::event::Method;
 use api_tokens_logic::input::{self, History};
 use api_tokens_logic::limits::{Limits, Settings};
@@ -195,6 +197,7 @@ fn import(
 
 fn add(token: &NewToken, method: Method) -> Result<()> {
     let limits = checked_limits(&token.limits.settings())?;
+    metadata_schema::check(token.namespace, || token.metadata.map(json_text).transpose())?;
     tokens::insert(token)?;
     if limits.quota.is_some() {
         quotas::open(token.token_id, clock::now())?;

@@ -11,6 +11,7 @@ mod invalidate;
 mod judge;
 mod limits;
 mod listing;
+mod metadata_schema;
 mod namespace_limits;
 mod owner;
 mod refresh;

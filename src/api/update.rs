@@ -2,6 +2,7 @@
 
 use super::Answer;
 use super::create::{checked_limits, checked_networks};
+use super::metadata_schema;
 use crate::error::Result;
 use crate::pg::argument::{IntervalValue, Jsonb};
 use crate::pg::datum::timestamptz;
@@ -15,6 +16,7 @@ use crate::store::update::{self, Assignment};
 use api_tokens_logic::change::{self, Change};
 use api_tokens_logic::event::Method;
 use api_tokens_logic::limits::Settings;
+use api_tokens_logic::metadata_schema::of_changes;
 use api_tokens_logic::time::Timestamp;
 use api_tokens_logic::{Error, input, rotation};
 use pgrx::{Uuid, pg_extern};
@@ -29,10 +31,14 @@ fn update_token(token_id: Option<Uuid>, changes: Option<Jsonb>) -> Answer<()> {
 fn change_token(token_id: Option<Uuid>, changes: Option<Jsonb>) -> Result<()> {
     let token_id = input::required("token_id", token_id)?;
     let json = input::required("changes", changes)?;
-    let changes = change::parse(&update::json_text(json)?)?;
+    let text = update::json_text(json)?;
+    let changes = change::parse(&text)?;
     let held = Handle::Id(token_id).hold().ok_or(Error::UnknownToken)?;
     if changes.is_empty() {
         return Ok(());
+    }
+    if changes.contains(&Change::Metadata) {
+        metadata_schema::check(&held.namespace, || Ok(of_changes(&text)))?;
     }
     let keys: Vec<&str> = changes.iter().map(Change::key).collect();
     let mut settings = held.limits;

@@ -17,6 +17,7 @@ pub enum Method {
     Cleanup,
     Import,
     SetNamespaceLimit,
+    SetMetadataSchema,
     VaultStore,
     VaultDelete,
     VaultRekey,
@@ -24,7 +25,7 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Create,
         Self::Refresh,
         Self::ReuseDetected,
@@ -37,6 +38,7 @@ impl Method {
         Self::Cleanup,
         Self::Import,
         Self::SetNamespaceLimit,
+        Self::SetMetadataSchema,
         Self::VaultStore,
         Self::VaultDelete,
         Self::VaultRekey,
@@ -57,6 +59,7 @@ impl Method {
             Self::Cleanup => "cleanup",
             Self::Import => "import",
             Self::SetNamespaceLimit => "set_namespace_limit",
+            Self::SetMetadataSchema => "set_metadata_schema",
             Self::VaultStore => "vault_store",
             Self::VaultDelete => "vault_delete",
             Self::VaultRekey => "vault_rekey",
@@ -81,6 +84,7 @@ impl Method {
             | Self::Enable
             | Self::Cleanup
             | Self::Import
+            | Self::SetMetadataSchema
             | Self::VaultStore
             | Self::VaultDelete
             | Self::VaultRekey

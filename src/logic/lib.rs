@@ -16,6 +16,7 @@ pub mod id;
 pub mod input;
 pub mod lifetime;
 pub mod limits;
+pub mod metadata_schema;
 pub mod nested;
 pub mod network;
 pub mod quota;

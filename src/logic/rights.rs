@@ -37,6 +37,7 @@ const MANAGE: &[&str] = &[
     "api_token_update",
     "api_token_set_enabled",
     "api_token_set_namespace_limit",
+    "api_token_set_metadata_schema",
     "api_token_cleanup",
     "api_token_import",
     "api_token_stats",

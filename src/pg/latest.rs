@@ -1,6 +1,6 @@
 //! A question asked of the latest committed state, whatever the transaction's own snapshot shows.
 
-use pgrx::datum::DatumWithOid;
+use pgrx::datum::{DatumWithOid, FromDatum};
 use pgrx::pg_sys;
 use std::ffi::CString;
 
@@ -34,5 +34,26 @@ pub fn finds_a_row(query: &str, arguments: &[DatumWithOid]) -> bool {
         pg_sys::SPI_finish();
         pg_sys::PopActiveSnapshot();
         found
+    }
+}
+
+/// The text in the first column of the query's first row.
+pub fn first_text(query: &str) -> Option<String> {
+    let query = CString::new(query).expect("a query of ours has no NUL byte");
+    // SAFETY: as above. The value is copied before the memory of SPI goes.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        pg_sys::SPI_connect();
+        pg_sys::SPI_execute(query.as_ptr(), true, 1);
+        let text = (pg_sys::SPI_processed > 0).then(|| {
+            let table = pg_sys::SPI_tuptable;
+            let mut is_null = false;
+            let row = *(*table).vals;
+            let datum = pg_sys::SPI_getbinval(row, (*table).tupdesc, 1, &mut is_null);
+            String::from_polymorphic_datum(datum, is_null, pg_sys::TEXTOID)
+        });
+        pg_sys::SPI_finish();
+        pg_sys::PopActiveSnapshot();
+        text.flatten()
     }
 }

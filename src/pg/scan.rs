@@ -46,6 +46,12 @@ pub fn catalog_generation() -> u64 {
     GENERATION.get()
 }
 
+/// Takes note of what other sessions have committed, before something kept is looked at.
+pub fn hear_of_changes() {
+    // SAFETY: takes the messages that are there; inside a transaction it may always be called.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// Has all backends drop what they keep because of the catalog, when this transaction commits.
 pub fn tell_all_that_changed(table: pg_sys::Oid) {
     // SAFETY: queues a message; an unknown table is an ERROR.

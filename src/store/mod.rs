@@ -5,6 +5,7 @@ pub mod cleanup;
 mod columns;
 pub mod events;
 mod membership;
+pub mod metadata_schemas;
 pub mod namespace_limits;
 pub mod quotas;
 pub mod revocation;
