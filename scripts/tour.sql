@@ -50,7 +50,31 @@ SELECT token_prefix, name, status, expires_at::date, last_used_at::timestamptz(0
 \echo '   SELECT api_token_cleanup(older_than => ''0'');'
 SELECT api_token_cleanup(older_than => '0') AS deleted;
 
-\echo == 8. Keep the keys that customers gave you in the vault: sealed before they touch a table.
+\echo == 8. Let the token decide what a query sees: row security by the token the transaction acts as.
+\echo '   CREATE POLICY tenant ON orders USING (namespace = (SELECT api_token_current_namespace()));'
+CREATE TABLE orders AS SELECT * FROM (VALUES ('acme', 'anvil'), ('umbrella', 'virus')) o (namespace, item);
+ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON orders USING (namespace = (SELECT api_token_current_namespace()));
+CREATE ROLE tour_app;
+GRANT SELECT ON orders TO tour_app;
+SELECT api_tokens_grant('tour_app', 'validate') \gset
+SELECT token AS umbrella FROM api_token_create('umbrella', max_uses => 2) \gset
+SET ROLE tour_app;
+\echo '   BEGIN;  SELECT api_token_require($1);  SELECT * FROM orders;  COMMIT;  SELECT * FROM orders;'
+BEGIN;
+SELECT namespace, remaining FROM api_token_require(:'umbrella');
+SELECT * FROM orders;
+COMMIT;
+SELECT count(*) AS "seen without a token" FROM orders;
+RESET ROLE;
+DROP OWNED BY tour_app;
+DROP ROLE tour_app;
+
+\echo == 9. A quota is in the same call: exact, given back by a rollback, and nobody waits.
+SELECT ok, reason, remaining FROM api_token_validate(:'umbrella')
+UNION ALL SELECT ok, reason, remaining FROM api_token_validate(:'umbrella', cost => 2);
+
+\echo == 10. Keep the keys that customers gave you in the vault: sealed before they touch a table.
 \echo '   SELECT api_vault_store(''acme'', ''stripe'', $1);  SELECT api_vault_get(''acme'', ''stripe'');'
 SELECT api_vault_store('acme', 'stripe', 'sk_live_51Hx') AS version;
 SELECT api_vault_get('acme', 'stripe');
@@ -62,10 +86,10 @@ CALL api_vault_rotate_dek('acme');
 SELECT * FROM api_vault_verify();
 SELECT left(key_id, 12) AS key_id, label, role, deks FROM api_vault_key_status();
 
-\echo == 9. What on this server could leak a secret, and what to do about it.
+\echo == 11. What on this server could leak a secret, and what to do about it.
 \echo '   SELECT check_name, status, finding FROM api_tokens_doctor();'
 SELECT check_name, status, finding FROM api_tokens_doctor();
 
-\echo == 10. What happened, for the audit and for caches that were away.
+\echo == 12. What happened, for the audit and for caches that were away.
 \echo '   SELECT event_id, method, namespace, actor FROM api_token_events();'
 SELECT event_id, method, namespace, actor FROM api_token_events();
