@@ -84,9 +84,9 @@ CREATE TABLE api_tokens.quotas (
 );
 ALTER TABLE api_tokens.quotas ALTER reservations SET STORAGE PLAIN;
 COMMENT ON TABLE api_tokens.quotas IS 'Uses of families of tokens that have max_uses; changed in place, never by UPDATE';
-COMMENT ON COLUMN api_tokens.quotas.spent IS 'Uses of transactions that are known to have committed, less what was refilled';
+COMMENT ON COLUMN api_tokens.quotas.spent IS 'Uses, those of transactions under way included, less what was refilled';
 COMMENT ON COLUMN api_tokens.quotas.cluster IS 'System identifier of the cluster that the reservations belong to';
-COMMENT ON COLUMN api_tokens.quotas.reservations IS 'Uses not yet counted in spent: per slot the full id of a transaction and its cost, 8 bytes each';
+COMMENT ON COLUMN api_tokens.quotas.reservations IS 'What is taken off spent if its transaction is rolled back: per slot its full id and the cost, 8 bytes each';
 
 CREATE TABLE api_tokens.namespace_limits (
     namespace    text COLLATE "C" NOT NULL,
@@ -605,9 +605,13 @@ AS $$
     FROM (
         SELECT u.hour, COALESCE(pg_catalog.lead(u.uses_before) OVER (PARTITION BY u.token_id ORDER BY u.hour),
             t.use_count) OPERATOR(pg_catalog.-) u.uses_before AS uses
-        FROM api_tokens.tokens t JOIN api_tokens.usage_hours u ON u.token_id OPERATOR(pg_catalog.=) t.token_id
-        WHERE (t.token_id OPERATOR(pg_catalog.=) $1 OR t.namespace OPERATOR(pg_catalog.=) $2)
-            AND u.hour OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '720 hours')) h
+        -- Token by token, by index: the plan does not know which of the two is given.
+        FROM (SELECT token_id, use_count FROM api_tokens.tokens WHERE token_id OPERATOR(pg_catalog.=) $1
+            UNION ALL SELECT token_id, use_count FROM api_tokens.tokens
+            WHERE namespace OPERATOR(pg_catalog.=) $2) t, LATERAL (
+            SELECT * FROM api_tokens.usage_hours
+            WHERE usage_hours.token_id OPERATOR(pg_catalog.=) t.token_id AND usage_hours.hour OPERATOR(pg_catalog.>)
+                (pg_catalog.now() OPERATOR(pg_catalog.-) interval '720 hours') OFFSET 0) u) h
     GROUP BY h.hour HAVING pg_catalog.sum(h.uses) OPERATOR(pg_catalog.>) 0
     ORDER BY h.hour
 $$;

@@ -135,6 +135,11 @@ pub enum Error {
         max: usize,
         actual: usize,
     },
+    /// As above; only where a schema applies.
+    MetadataTooLong {
+        max: usize,
+        actual: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,9 +199,10 @@ impl Error {
     pub fn sqlstate(&self) -> SqlState {
         match self {
             Self::Missing { .. } => SqlState::NullValueNotAllowed,
-            Self::TooMany { .. } | Self::ValueTooLong { .. } | Self::SchemaTooLong { .. } => {
-                SqlState::ProgramLimitExceeded
-            }
+            Self::TooMany { .. }
+            | Self::ValueTooLong { .. }
+            | Self::SchemaTooLong { .. }
+            | Self::MetadataTooLong { .. } => SqlState::ProgramLimitExceeded,
             Self::NotUtf8 => SqlState::FeatureNotSupported,
             Self::NotPreloaded
             | Self::NoKeySource

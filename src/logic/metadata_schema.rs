@@ -24,7 +24,11 @@ const MAX_VISITS: usize = 2000;
 const MAX_SEARCH: usize = 40;
 const MAX_PATTERN: usize = 512;
 /// Of one compiled regular expression.
-const MAX_REGEX_BYTES: usize = 1024 * 1024;
+const MAX_REGEX_BYTES: usize = 128 * 1024;
+/// Regular expressions in a schema.
+const MAX_PATTERNS: usize = 32;
+/// Metadata to be checked, as text: it takes many times that in memory, and cannot be interrupted.
+const MAX_METADATA_BYTES: usize = 1024 * 1024;
 
 /// A namespace, or the beginning of one followed by `*`.
 pub fn check_pattern(pattern: Option<&str>) -> Result<&str> {
@@ -67,6 +71,10 @@ impl Schema {
         if parts > MAX_PARTS {
             return Err(Error::TooMany { argument: "schema", max: MAX_PARTS, actual: parts });
         }
+        let patterns = patterns(&schema);
+        if patterns > MAX_PATTERNS {
+            return Err(Error::TooMany { argument: "schema", max: MAX_PATTERNS, actual: patterns });
+        }
         let references = references(&schema);
         if references > MAX_REFERENCES {
             return Err(Error::TooMany {
@@ -88,6 +96,9 @@ impl Schema {
     /// Does the text of this JSON fit? None is checked as an empty object.
     pub fn check(&self, metadata: Option<&str>) -> Result<()> {
         let text = metadata.unwrap_or("{}");
+        if text.len() > MAX_METADATA_BYTES {
+            return Err(Error::MetadataTooLong { max: MAX_METADATA_BYTES, actual: text.len() });
+        }
         let metadata: Value = serde_json::from_str(text).map_err(|_| unreadable("metadata"))?;
         let depth = depth(&metadata);
         if self.references > 0 && self.parts * depth > MAX_VISITS {
@@ -101,7 +112,11 @@ impl Schema {
         if self.references * depth > MAX_SEARCH {
             return Err(Error::MetadataMismatch { path: String::new(), keyword: "$ref".into() });
         }
-        self.validator.validate(&metadata).map_err(|error| mismatch(&error))
+        match self.validator.validate(&metadata) {
+            Err(error) => Err(mismatch(&error)),
+            // It found a fault above: if the two disagree, it does not fit.
+            Ok(()) => Err(Error::MetadataMismatch { path: String::new(), keyword: "$ref".into() }),
+        }
     }
 }
 
@@ -122,6 +137,20 @@ fn parts(schema: &Value) -> usize {
     match schema {
         Value::Object(members) => 1 + members.values().map(parts).sum::<usize>(),
         Value::Array(elements) => elements.iter().map(parts).sum(),
+        _ => 0,
+    }
+}
+
+/// Regular expressions: the values of `pattern`, and the names in `patternProperties`.
+fn patterns(schema: &Value) -> usize {
+    let own = |(key, value): (&String, &Value)| match (key.as_str(), value) {
+        ("pattern", Value::String(_)) => 1,
+        ("patternProperties", Value::Object(names)) => names.len() + patterns(value),
+        _ => patterns(value),
+    };
+    match schema {
+        Value::Object(members) => members.iter().map(own).sum(),
+        Value::Array(elements) => elements.iter().map(patterns).sum(),
         _ => 0,
     }
 }
@@ -204,7 +233,8 @@ fn shown(pointer: &str) -> String {
 
 fn plain(name: &str) -> &str {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-$".contains(&b);
-    if name.len() <= 64 && name.bytes().all(is_plain) { name } else { "?" }
+    // A token or a hash is longer.
+    if name.len() <= 24 && name.bytes().all(is_plain) { name } else { "?" }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ unsafe fn redact(entry: &mut pg_sys::ErrorData, is_ours: bool) {
             }
             // A message that logs a statement; an error's own may name a function. What EXECUTE executes
             // is told by the detail.
-            let logs_a_statement = entry.elevel <= pg_sys::LOG_SERVER_ONLY as i32;
+            let logs_a_statement = entry.elevel < pgrx::PgLogLevel::ERROR as i32;
             if logs_a_statement && (in_message || in_detail) {
                 shrink(entry.message, redact::hide_statement);
             }

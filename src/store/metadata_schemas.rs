@@ -55,7 +55,8 @@ impl Kept {
     fn read_again(&mut self) {
         self.generation = None;
         let text = latest::first_text(ALL).unwrap_or_else(|| "{}".to_owned());
-        let now: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text).unwrap_or_default();
+        let now: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(&text).expect("is JSON that Postgres wrote");
         let mut before = std::mem::take(&mut self.schemas);
         let entry = |(pattern, text): (String, Box<RawValue>)| {
             let same = before.remove(&pattern).filter(|entry| entry.text.get() == text.get());

@@ -93,6 +93,9 @@ impl Error {
                 "argument \"metadata\" does not fit the schema of its namespace".into()
             }
             Self::BadSchema { .. } => "argument \"schema\" is not a usable JSON Schema".into(),
+            Self::MetadataTooLong { max, .. } => {
+                format!("argument \"metadata\" is longer than {max} bytes and has a schema").into()
+            }
             Self::SchemaTooLong { max, .. } => {
                 format!("argument \"schema\" is longer than {max} bytes").into()
             }
@@ -146,7 +149,9 @@ impl Error {
             Self::BadSchema { path, problem: SchemaProblem::Reference } => Some(
                 format!("{}: a reference that leads nowhere in the schema.", place(path)).into(),
             ),
-            Self::SchemaTooLong { actual, .. } => Some(format!("It has {actual} bytes.").into()),
+            Self::SchemaTooLong { actual, .. } | Self::MetadataTooLong { actual, .. } => {
+                Some(format!("It has {actual} bytes.").into())
+            }
             _ => None,
         }
     }
