@@ -1,8 +1,9 @@
 //! Becoming a token for the rest of the transaction, and demanding to be one.
 
 use super::Answer;
+use super::create::checked_scopes;
 use super::judge::{Judged, VERDICT, Verdict};
-use super::validate::{checked_scopes, digest_of, judge_with, request};
+use super::validate::{digest_of, judge_with, request};
 use crate::error::Result;
 use crate::identity;
 use crate::pg::argument::{InetAddress, TextArray, TokenText};
@@ -10,8 +11,8 @@ use crate::pg::clock;
 use crate::pg::record::Record;
 use crate::store::token::StoredToken;
 use crate::store::tokens::Handle;
-use api_tokens_logic::verdict::Reason;
-use api_tokens_logic::{Error, scope};
+use api_tokens_logic::Error;
+use api_tokens_logic::verdict::{self, Credential, Reason, Request};
 use pgrx::{Uuid, pg_extern};
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -52,7 +53,7 @@ fn authenticate(
     client_ip: Option<InetAddress>,
     cost: Option<i32>,
 ) -> Result<(Record, Option<Error>)> {
-    let required = checked_scopes(required_scopes.as_ref())?;
+    let required = checked_scopes("required_scopes", required_scopes.as_ref())?;
     let request = request(&required, client_ip, cost)?;
     judge_with(digest_of(token.as_ref()).as_ref(), &request, become_or_nobody)
 }
@@ -78,7 +79,7 @@ fn api_token_require_current(required_scopes: Option<TextArray>) -> Answer<Uuid>
 }
 
 fn require_current(required_scopes: Option<TextArray>) -> Result<Uuid> {
-    let required = checked_scopes(required_scopes.as_ref())?;
+    let required = checked_scopes("required_scopes", required_scopes.as_ref())?;
     let token_id = identity::read(|holder| holder.token_id).ok_or(Error::NoIdentity)?;
     let verdict = Handle::Id(token_id).peek(|token| still_holds(token.as_ref(), &required));
     verdict.map_err(|reason| unauthorized(reason, Some(token_id)))?;
@@ -87,9 +88,8 @@ fn require_current(required_scopes: Option<TextArray>) -> Result<Uuid> {
 
 fn still_holds(token: Option<&StoredToken>, required: &[&str]) -> Verdict {
     let token = token.ok_or(Reason::Invalid)?;
-    match Reason::of_status(token.lifetime().status(clock::now())) {
-        Some(reason) => Err(reason),
-        None if scope::covers_all(&token.scopes(), required.iter().copied()) => Ok(()),
-        None => Err(Reason::InsufficientScope),
-    }
+    let scopes = token.scopes();
+    let credential = Credential { lifetime: token.lifetime(), allowed_ips: None, scopes: &scopes };
+    let request = Request { required_scopes: required, ..Request::default() };
+    verdict::decide(&credential, &request, clock::now())
 }

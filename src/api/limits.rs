@@ -45,6 +45,10 @@ pub fn charge(token: &StoredToken, cost: i32, now: Timestamp) -> Result<Charge> 
     if let Some(reason) = refused {
         return Ok(Charge::Refused(reason, allowance));
     }
+    // Who only asks has been answered.
+    if cost == 0 {
+        return Ok(Charge::Accepted(allowance));
+    }
     let mut allowance = Allowance::default();
     if !rates.charge(cost, &mut allowance) {
         return Ok(Charge::Refused(Reason::RateLimited, allowance));
@@ -52,11 +56,7 @@ pub fn charge(token: &StoredToken, cost: i32, now: Timestamp) -> Result<Charge> 
     let Some(quota) = limits.quota else {
         return Ok(Charge::Accepted(allowance));
     };
-    let used = match cost {
-        0 => Use::Charged(quotas::look(&family_id, &quota, 0, now)),
-        _ => quotas::charge(&family_id, &quota, cost, now),
-    };
-    let charge = spend(&used, allowance);
+    let charge = spend(&quotas::charge(&family_id, &quota, cost, now), allowance);
     if !matches!(charge, Charge::Accepted(_)) {
         rates.refund(cost);
     }

@@ -2,6 +2,7 @@
 //! once per touch interval.
 
 use super::Answer;
+use super::create::checked_scopes;
 use super::judge::{Judged, Judgement, VERDICT, judge};
 use crate::error::Result;
 use crate::pg::argument::{Bound, HashBytes, InetAddress, TextArray, TokenText};
@@ -14,7 +15,7 @@ use crate::store::{tokens, uses};
 use api_tokens_logic::digest::{Digest, MAX_TOKEN_BYTES};
 use api_tokens_logic::lifetime::Status;
 use api_tokens_logic::verdict::Request;
-use api_tokens_logic::{Error, input, scope, token};
+use api_tokens_logic::{Error, input, token};
 use pgrx::{pg_extern, pg_sys};
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -71,7 +72,7 @@ fn validate(
     client_ip: Option<InetAddress>,
     cost: Option<i32>,
 ) -> Result<Record> {
-    let required = checked_scopes(required_scopes.as_ref())?;
+    let required = checked_scopes("required_scopes", required_scopes.as_ref())?;
     let request = request(&required, client_ip, cost)?;
     judge_with(digest.as_ref(), &request, |_, judged| {
         VERDICT.with(|verdict| verdict.form(&judged.columns()))
@@ -123,7 +124,7 @@ fn validate_many(
     client_ip: Option<InetAddress>,
     cost: Option<i32>,
 ) -> Result<RecordSet> {
-    let required = checked_scopes(required_scopes.as_ref())?;
+    let required = checked_scopes("required_scopes", required_scopes.as_ref())?;
     let request = request(&required, client_ip, cost)?;
     let bound = Bound { argument: "tokens", max: input::MAX_TOKENS };
     let tokens = input::required(bound.argument, tokens)?.raw_elements(bound)?;
@@ -166,13 +167,6 @@ fn add_verdict(
     }
     *progress = Progress::HeldUp;
     judge_with(digest, request, |_, judged| rows.push(&judged.columns()))
-}
-
-pub(super) fn checked_scopes(required: Option<&TextArray>) -> Result<Vec<&str>> {
-    let bound = Bound { argument: "required_scopes", max: scope::MAX_SCOPES };
-    let required = required.map_or(Ok(Vec::new()), |required| required.elements(bound))?;
-    scope::check(bound.argument, required.iter().copied())?;
-    Ok(required.into_iter().flatten().collect())
 }
 
 pub(super) fn request<'a>(
