@@ -127,9 +127,10 @@ fn validate_many(
     let required = checked_scopes("required_scopes", required_scopes.as_ref())?;
     let request = request(&required, client_ip, cost)?;
     let bound = Bound { argument: "tokens", max: input::MAX_TOKENS };
-    let tokens = input::required(bound.argument, tokens)?.raw_elements(bound)?;
+    let tokens = input::required(bound.argument, tokens)?;
+    let tokens = tokens.raw_elements(bound)?;
     let digests: Vec<Option<Digest>> =
-        tokens.iter().map(|token| digest_of(token.as_ref())).collect();
+        tokens.into_iter().map(|token| token.and_then(Digest::of_token)).collect();
     let mut failure = Ok(());
     let mut progress = Progress::InOneGo;
     let mut each = digests.iter();

@@ -4,6 +4,7 @@
 //! structs. So every rule here is tested by `cargo test -p api_tokens_logic` without a server.
 #![forbid(unsafe_code)]
 
+pub mod array;
 pub mod change;
 pub mod claims;
 pub mod counters;

@@ -2,6 +2,7 @@
 
 use super::datum;
 use api_tokens_logic::Error;
+use api_tokens_logic::array;
 use api_tokens_logic::network::Network;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::datum::{FromDatum, IntoDatum};
@@ -102,40 +103,32 @@ pub struct Bound {
 
 impl Bound {
     /// # Safety
-    /// As [`datum::elements`].
-    unsafe fn elements(self, of: pg_sys::Oid, array: Datum) -> Result<Vec<Option<Datum>>, Error> {
+    /// `array` must be a text[] or cidr[] that lives for `'a`.
+    unsafe fn elements<'a>(self, array: Datum) -> Result<Vec<Option<&'a [u8]>>, Error> {
         let Self { argument, max } = self;
         // SAFETY: as promised by the caller.
-        let elements = unsafe { datum::elements(of, array, max) };
+        let elements = array::elements(unsafe { datum::bytes(array) }, max);
         elements.map_err(|actual| Error::TooMany { argument, max, actual })
     }
 }
 
 impl TextArray {
     pub fn elements(&self, bound: Bound) -> Result<Vec<Option<&str>>, Error> {
-        // SAFETY: declared text[], so each element is a text.
-        unsafe {
-            let elements = bound.elements(pg_sys::TEXTOID, self.0)?;
-            Ok(elements.into_iter().map(|element| element.map(|text| datum::text(text))).collect())
-        }
+        let elements = self.raw_elements(bound)?;
+        Ok(elements.into_iter().map(|element| element.map(datum::text_of)).collect())
     }
 
-    /// The elements as they are, not yet fetched.
-    pub fn raw_elements(&self, bound: Bound) -> Result<Vec<Option<TokenText>>, Error> {
-        // SAFETY: declared text[], so each element is a text.
-        let elements = unsafe { bound.elements(pg_sys::TEXTOID, self.0)? };
-        Ok(elements.into_iter().map(|element| element.map(TokenText)).collect())
+    pub fn raw_elements(&self, bound: Bound) -> Result<Vec<Option<&[u8]>>, Error> {
+        // SAFETY: declared text[].
+        unsafe { bound.elements(self.0) }
     }
 }
 
 impl CidrArray {
     pub fn networks(&self, bound: Bound) -> Result<Vec<Option<Network>>, Error> {
-        // SAFETY: declared cidr[], so each element is a cidr.
-        unsafe {
-            let elements = bound.elements(pg_sys::CIDROID, self.0)?;
-            let network = |cidr| datum::network(cidr);
-            Ok(elements.into_iter().map(|element| element.map(network)).collect())
-        }
+        // SAFETY: declared cidr[].
+        let elements = unsafe { bound.elements(self.0) }?;
+        Ok(elements.into_iter().map(|element| element.map(datum::network_of)).collect())
     }
 }
 

@@ -49,7 +49,10 @@ pub(super) unsafe fn is_plain(value: *const pg_sys::varlena) -> bool {
 /// As [`bytes`].
 pub(super) unsafe fn text<'a>(datum: Datum) -> &'a str {
     // SAFETY: as promised by the caller.
-    let bytes = unsafe { bytes(datum) };
+    text_of(unsafe { bytes(datum) })
+}
+
+pub(super) fn text_of(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("CREATE EXTENSION made sure of UTF8")
 }
 
@@ -71,9 +74,12 @@ pub fn interval_of(span: Span) -> Interval {
 /// # Safety
 /// `datum` must be a non-null `inet` or `cidr`.
 pub(super) unsafe fn network(datum: Datum) -> Network {
-    const PGSQL_AF_INET: u8 = 2;
     // SAFETY: as promised by the caller; both types are varlenas.
-    let bytes = unsafe { bytes(datum) };
+    network_of(unsafe { bytes(datum) })
+}
+
+pub(super) fn network_of(bytes: &[u8]) -> Network {
+    const PGSQL_AF_INET: u8 = 2;
     let (head, address) = bytes.split_at(2);
     let (family, bits) = (head[0], head[1]);
     let mut octets = [0; 16];
@@ -83,40 +89,4 @@ pub(super) unsafe fn network(datum: Datum) -> Network {
     }
     octets.copy_from_slice(&address[..16]);
     Network::v6(octets, bits)
-}
-
-/// The elements of an array, whatever its dimensions; `None` for a NULL element. The error is their
-/// number, if there are more than `max`.
-///
-/// # Safety
-/// `array` must be a non-null array of this element type, which must have variable length and int
-/// alignment, as text and cidr have.
-pub(super) unsafe fn elements(
-    of: pg_sys::Oid,
-    array: Datum,
-    max: usize,
-) -> Result<Vec<Option<Datum>>, usize> {
-    const VARIABLE_LENGTH: i32 = -1;
-    let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-    // SAFETY: as promised by the caller; the arrays that come back have `count` entries.
-    unsafe {
-        let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast();
-        // As the macro ARR_DIMS has it.
-        let dimensions = array.add(1).cast::<i32>();
-        let actual = pg_sys::ArrayGetNItems((*array).ndim, dimensions) as usize;
-        if actual > max {
-            return Err(actual);
-        }
-        pg_sys::deconstruct_array(
-            array,
-            of,
-            VARIABLE_LENGTH,
-            false,
-            pg_sys::TYPALIGN_INT as _,
-            &mut values,
-            &mut nulls,
-            &mut count,
-        );
-        Ok((0..count as usize).map(|at| (!*nulls.add(at)).then(|| *values.add(at))).collect())
-    }
 }

@@ -3,6 +3,7 @@
 use super::datum;
 use super::kept::KeptJsonb;
 use super::touch::{self, FixedColumn, Patience, Touched};
+use api_tokens_logic::array;
 use api_tokens_logic::network::Network;
 use api_tokens_logic::time::{Span, Timestamp};
 use pgrx::pg_sys::{self, Datum};
@@ -63,9 +64,9 @@ impl Row<'_> {
         self.datum(column).map(|datum| unsafe { datum::text(datum) })
     }
 
-    /// The bytes of a bytea column, fetched if they lie elsewhere.
+    /// The bytes of a column of variable length, fetched if they lie elsewhere.
     pub fn bytes(&self, column: i16) -> Option<&[u8]> {
-        // SAFETY: callers name a bytea column; the tuple is pinned while `self` lives, and a copy
+        // SAFETY: callers name a bytea or array column; the tuple is pinned while `self` lives, and a copy
         // lives in the current memory context.
         self.datum(column).map(|datum| unsafe { datum::bytes(datum) })
     }
@@ -76,35 +77,18 @@ impl Row<'_> {
     }
 
     pub fn texts(&self, column: i16) -> Vec<&str> {
-        let Some(array) = self.datum(column) else {
-            return Vec::new();
-        };
-        // SAFETY: callers name a text[] column; the tuple is pinned while `self` lives.
-        unsafe {
-            let elements = datum::elements(pg_sys::TEXTOID, array, usize::MAX);
-            elements
-                .unwrap_or_default()
-                .into_iter()
-                .flatten()
-                .map(|text| datum::text(text))
-                .collect()
-        }
+        let texts = self.elements(column).unwrap_or_default();
+        texts.into_iter().flatten().map(datum::text_of).collect()
     }
 
     pub fn networks(&self, column: i16) -> Option<Vec<Network>> {
-        let array = self.datum(column)?;
-        // SAFETY: callers name a cidr[] column.
-        unsafe {
-            let elements = datum::elements(pg_sys::CIDROID, array, usize::MAX);
-            Some(
-                elements
-                    .unwrap_or_default()
-                    .into_iter()
-                    .flatten()
-                    .map(|cidr| datum::network(cidr))
-                    .collect(),
-            )
-        }
+        let networks = self.elements(column)?;
+        Some(networks.into_iter().flatten().map(datum::network_of).collect())
+    }
+
+    /// Of a text[] or cidr[] column.
+    fn elements(&self, column: i16) -> Option<Vec<Option<&[u8]>>> {
+        array::elements(self.bytes(column)?, usize::MAX).ok()
     }
 
     /// Moves a timestamp column forward to `now`, in place and at once.
