@@ -537,7 +537,7 @@ AS $$
     SELECT i.* FROM api_tokens.token_info i WHERE i.token_id OPERATOR(pg_catalog.=) $1
 $$;
 COMMENT ON FUNCTION @extschema@.api_token_update(uuid, jsonb)
-IS 'Changes what the keys of the object name (name, metadata, scopes, expires_at, max_idle, allowed_ips, enabled, max_expires_at); null clears';
+IS 'Changes what the keys of the object name (name, metadata, scopes, expires_at, max_idle, allowed_ips, enabled, max_expires_at, max_uses, refill_amount, refill_every, rate_limit, rate_window); null clears';
 
 CREATE FUNCTION @extschema@.api_token_set_enabled(token_id uuid, enabled boolean) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -562,7 +562,7 @@ CREATE FUNCTION @extschema@.api_token_cleanup(older_than interval = '30 days', m
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'api_token_cleanup_wrapper';
 COMMENT ON FUNCTION @extschema@.api_token_cleanup(interval, bigint)
-IS 'Deletes tokens that have been dead for longer than older_than, oldest first, events past their retention, and hours of use older than 30 days; returns how many tokens';
+IS 'Deletes tokens that have been dead for longer than older_than, oldest first, events past their retention, and hours of use older than 30 days, of each at most max_rows; returns how many tokens';
 
 
 -- Tell -----------------------------------------------------------------------------------------

@@ -133,3 +133,25 @@ fn a_date_of_death_is_found_by_index() {
     sql.batch_execute("SELECT pg_stat_force_next_flush()").expect("flush");
     assert_eq!(number(&mut sql, scans, &[]), before, "no sequential scan");
 }
+
+#[test]
+fn what_hangs_on_tokens_goes_in_batches_too() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    run(
+        &mut sql,
+        "INSERT INTO api_tokens.usage_hours (token_id, hour, uses_before)
+        SELECT gen_random_uuid(), now() - interval '31 days', 0 FROM generate_series(1, 5)",
+        &[],
+    );
+    for _ in 0..3 {
+        create(&mut sql, ", max_uses => 10");
+    }
+    run(&mut sql, "DELETE FROM api_tokens.tokens", &[]);
+    let left = "SELECT (SELECT count(*) FROM api_tokens.usage_hours) * 10
+        + (SELECT count(*) FROM api_tokens.quotas)";
+    for (max_rows, expected) in [("2", 31), ("1", 20), ("NULL", 0)] {
+        run(&mut sql, &format!("SELECT api_token_cleanup('0', {max_rows})"), &[]);
+        assert_eq!(number(&mut sql, left, &[]), expected, "{max_rows}");
+    }
+}

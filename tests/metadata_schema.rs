@@ -100,3 +100,79 @@ fn what_is_no_schema_is_refused() {
     let told = "set_metadata_schema acme {\"namespace_pattern\": \"acme\"}";
     assert_eq!(column(&mut sql, event, &[]), [told]);
 }
+
+#[test]
+fn what_is_checked_is_what_is_stored() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    set(&mut sql, "acme", Some(SEATS));
+    let magic = r#"{"$serde_json::private::RawValue": "{\"seats\": 3}"}"#;
+    for call in [
+        format!("SELECT api_token_create('acme', metadata => '{magic}')"),
+        format!("SELECT api_token_import('acme', sha256('x'), 'x...', metadata => '{magic}')"),
+        format!("SELECT api_token_set_metadata_schema('acme', '{magic}')"),
+    ] {
+        assert_eq!(failure(&mut sql, &call, &[]).code().code(), "22023", "{call}");
+    }
+}
+
+#[test]
+fn a_check_that_could_take_long_is_not_begun() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    set(&mut sql, "acme", Some(r#"{"items": {"enum": ["a", "b", "c", "d"]}}"#));
+    let create = |values: u32| {
+        format!(
+            "SELECT api_token_create('acme', metadata => (SELECT jsonb_agg('a'::text) FROM generate_series(1, {values})))"
+        )
+    };
+    run(&mut sql, &create(9_000), &[]);
+    let error = failure(&mut sql, &create(20_000), &[]);
+    assert_eq!(error.code().code(), "54000", "{error:?}");
+    let nested = format!(
+        "{}true{}",
+        r#"{"oneOf":["#.repeat(24),
+        r#"],"unevaluatedProperties":false}"#.repeat(24)
+    );
+    let error =
+        failure(&mut sql, "SELECT api_token_set_metadata_schema('b', $1::text::jsonb)", &[&nested]);
+    assert_eq!(error.code().code(), "54000", "{error:?}");
+}
+
+#[test]
+fn taking_away_is_done_or_an_error_and_told_only_if_there_was_something() {
+    let db = Database::new();
+    let (mut sql, mut other) = (db.connect(), db.connect());
+    let events =
+        |sql: &mut Client| -> i64 { number(sql, "SELECT count(*) FROM api_tokens.events", &[]) };
+    let clear = "SELECT api_token_set_metadata_schema('acme', NULL)";
+    run(&mut sql, clear, &[]);
+    run(&mut sql, "SELECT api_token_set_namespace_limit('acme', NULL, NULL)", &[]);
+    assert_eq!(events(&mut sql), 0);
+    sql.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").expect("begin");
+    set(&mut other, "acme", Some(SEATS));
+    let error = failure(&mut sql, clear, &[]);
+    assert_eq!(
+        error.code().code(),
+        "40001",
+        "it is not seen, so it cannot be taken away: {error:?}"
+    );
+    sql.batch_execute("ROLLBACK").expect("rollback");
+    run(&mut sql, clear, &[]);
+    assert_eq!(events(&mut sql), 2);
+    create(&mut sql, "");
+}
+
+#[test]
+fn there_are_so_many_schemas_and_no_more() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    run(
+        &mut sql,
+        "SELECT api_token_set_metadata_schema('n' || n, '{}') FROM generate_series(1, 256) n",
+        &[],
+    );
+    let error = failure(&mut sql, "SELECT api_token_set_metadata_schema('one more', '{}')", &[]);
+    assert_eq!(error.code().code(), "54000", "{error:?}");
+    set(&mut sql, "n1", Some(SEATS));
+}

@@ -21,8 +21,8 @@ fn cleanup(older_than: Option<IntervalValue>, max_rows: Option<i64>) -> Result<i
     let max_rows = input::row_limit("max_rows", max_rows)?;
     let now = clock::now();
     let deleted = store::cleanup::delete_dead(now.minus(age), max_rows)? as i64;
-    store::quotas::close_orphaned()?;
-    store::quotas::settle_all()?;
+    store::quotas::close_orphaned(max_rows)?;
+    store::quotas::settle(max_rows)?;
     store::usage::delete_old(now, max_rows)?;
     store::cleanup::delete_old_events(now.minus(guc::event_retention()), max_rows)?;
     if deleted > 0 {

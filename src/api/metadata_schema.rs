@@ -25,7 +25,9 @@ fn set(pattern: Option<&str>, schema: Option<Jsonb>) -> Result<()> {
     if let Some(schema) = schema {
         Schema::compile(&update::json_text(schema)?)?;
     }
-    metadata_schemas::set(pattern, schema)?;
+    if !metadata_schemas::set(pattern, schema)? {
+        return Ok(());
+    }
     // A pattern with `*` is no namespace, so that it is not told as one.
     let namespace = Some(pattern).filter(|pattern| !pattern.ends_with('*'));
     let mut event = Event { namespace, ..Event::default() };

@@ -31,7 +31,9 @@ fn set(
     let namespace = input::namespace(namespace)?;
     let rate_window_span = rate_window.map(|window| window.span());
     checked_limits(&Settings { rate_limit, rate_window: rate_window_span, ..Settings::default() })?;
-    namespace_limits::set(namespace, rate_limit.zip(rate_window))?;
+    if !namespace_limits::set(namespace, rate_limit.zip(rate_window))? {
+        return Ok(());
+    }
     let event = Event { namespace: Some(namespace), ..Event::default() };
     events::record(Method::SetNamespaceLimit, event)
 }

@@ -135,6 +135,14 @@ pub enum Error {
         max: usize,
         actual: usize,
     },
+    /// Checking could take too long.
+    SchemaTooComplex {
+        what: &'static str,
+        max: usize,
+        actual: usize,
+    },
+    /// Checking it by its schema could take too long, or too deep.
+    MetadataTooComplex,
     /// As above; only where a schema applies.
     MetadataTooLong {
         max: usize,
@@ -202,6 +210,8 @@ impl Error {
             Self::TooMany { .. }
             | Self::ValueTooLong { .. }
             | Self::SchemaTooLong { .. }
+            | Self::SchemaTooComplex { .. }
+            | Self::MetadataTooComplex
             | Self::MetadataTooLong { .. } => SqlState::ProgramLimitExceeded,
             Self::NotUtf8 => SqlState::FeatureNotSupported,
             Self::NotPreloaded

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::pg::argument::Jsonb;
 use crate::pg::latest;
 use crate::pg::scan::{self, UniqueIndex};
+use api_tokens_logic::Error;
 use api_tokens_logic::metadata_schema::{self, Schema};
 use serde_json::value::RawValue;
 use std::cell::{OnceCell, RefCell};
@@ -91,11 +92,27 @@ statement!(
     WHERE namespace_pattern OPERATOR(pg_catalog.=) $1"
 );
 
-pub fn set(pattern: &str, schema: Option<Jsonb>) -> Result<()> {
-    match schema {
-        Some(schema) => SET.with(|set| set.execute(&[pattern.into(), schema.into()]))?,
-        None => CLEAR.with(|clear| clear.execute(&[pattern.into()]))?,
+/// Sessions read all of them again whenever something in the catalog changes.
+const MAX_SCHEMAS: usize = 256;
+const ONE: &str =
+    "SELECT FROM api_tokens.metadata_schemas WHERE namespace_pattern OPERATOR(pg_catalog.=) $1";
+const OTHERS: &str = "
+    SELECT FROM api_tokens.metadata_schemas
+    WHERE namespace_pattern OPERATOR(pg_catalog.<>) $1 OFFSET $2";
+
+/// Sets the schema, or takes it away; false if there was none.
+pub fn set(pattern: &str, schema: Option<Jsonb>) -> Result<bool> {
+    let changed = match schema {
+        Some(schema) => {
+            let others = [pattern.into(), (MAX_SCHEMAS as i64 - 1).into()];
+            if latest::finds_a_row(OTHERS, &others) {
+                let (argument, max) = ("namespace_pattern", MAX_SCHEMAS);
+                return Err(Error::TooMany { argument, max, actual: max + 1 }.into());
+            }
+            SET.with(|set| set.execute(&[pattern.into(), schema.into()]))?
+        }
+        None => CLEAR.with(|clear| clear.execute_seeing_all(&[pattern.into()], ONE))?,
     };
     BY_PATTERN.with(UniqueIndex::tell_all_that_changed);
-    Ok(())
+    Ok(changed > 0)
 }

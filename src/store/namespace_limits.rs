@@ -45,16 +45,18 @@ statement!(
     DELETE FROM api_tokens.namespace_limits WHERE namespace OPERATOR(pg_catalog.=) $1"
 );
 
-pub fn set(namespace: &str, limit: Option<(i32, IntervalValue)>) -> Result<()> {
-    match limit {
+const ONE: &str =
+    "SELECT FROM api_tokens.namespace_limits WHERE namespace OPERATOR(pg_catalog.=) $1";
+
+/// Sets the limit, or takes it away; false if there was none.
+pub fn set(namespace: &str, limit: Option<(i32, IntervalValue)>) -> Result<bool> {
+    let changed = match limit {
         Some((calls, window)) => {
             let arguments = [namespace.into(), calls.into(), window.into()];
-            SET.with(|set| set.execute(&arguments))?;
+            SET.with(|set| set.execute(&arguments))?
         }
-        None => {
-            CLEAR.with(|clear| clear.execute(&[namespace.into()]))?;
-        }
-    }
+        None => CLEAR.with(|clear| clear.execute_seeing_all(&[namespace.into()], ONE))?,
+    };
     BY_NAMESPACE.with(UniqueIndex::tell_all_that_changed);
-    Ok(())
+    Ok(changed > 0)
 }

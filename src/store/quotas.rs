@@ -102,16 +102,17 @@ pub fn restart_refill(family_id: &Uuid, so_far: Option<&Quota>, now: Timestamp) 
 statement!(
     WITH_RESERVATIONS = "
     SELECT family_id FROM api_tokens.quotas
-    WHERE reservations OPERATOR(pg_catalog.<>) pg_catalog.decode(pg_catalog.repeat('00', slots OPERATOR(pg_catalog.*) 16), 'hex')"
+    WHERE reservations OPERATOR(pg_catalog.<>) pg_catalog.decode(pg_catalog.repeat('00', slots OPERATOR(pg_catalog.*) 16), 'hex')
+    LIMIT $1"
 );
 
-/// Settles all accounts, so that what was rolled back is not remembered as spent when nobody uses the
+/// Settles accounts, so that what was rolled back is not remembered as spent when nobody uses the
 /// token again before the server forgets how its transactions ended, or before a dump.
-pub fn settle_all() -> Result<()> {
+pub fn settle(max_rows: Option<i64>) -> Result<()> {
     if BY_FAMILY.with(UniqueIndex::is_unused) {
         return Ok(());
     }
-    for family_id in WITH_RESERVATIONS.with(|with| with.run(&[], ids))? {
+    for family_id in WITH_RESERVATIONS.with(|with| with.run(&[max_rows.into()], ids))? {
         pgrx::check_for_interrupts!();
         find(&family_id, |words| {
             let words = words?;
@@ -126,16 +127,19 @@ pub fn settle_all() -> Result<()> {
 // A family whose last token is gone. First tokens are found by their id, the others by the family.
 statement!(
     CLOSE = "
-    DELETE FROM api_tokens.quotas q
-    WHERE NOT EXISTS (SELECT FROM api_tokens.tokens t WHERE t.token_id OPERATOR(pg_catalog.=) q.family_id)
-        AND NOT EXISTS (SELECT FROM api_tokens.tokens t WHERE t.family_id OPERATOR(pg_catalog.=) q.family_id
-            AND t.generation OPERATOR(pg_catalog.>) 0)"
+    DELETE FROM api_tokens.quotas WHERE family_id OPERATOR(pg_catalog.=) ANY (ARRAY(
+        SELECT q.family_id FROM api_tokens.quotas q
+        WHERE NOT EXISTS (SELECT FROM api_tokens.tokens t
+                WHERE t.token_id OPERATOR(pg_catalog.=) q.family_id)
+            AND NOT EXISTS (SELECT FROM api_tokens.tokens t
+                WHERE t.family_id OPERATOR(pg_catalog.=) q.family_id AND t.generation OPERATOR(pg_catalog.>) 0)
+        LIMIT $1))"
 );
 
 /// Deletes the accounts of families that are gone.
-pub fn close_orphaned() -> Result<()> {
+pub fn close_orphaned(max_rows: Option<i64>) -> Result<()> {
     if !BY_FAMILY.with(UniqueIndex::is_unused) {
-        CLOSE.with(|close| close.execute(&[]))?;
+        CLOSE.with(|close| close.execute(&[max_rows.into()]))?;
     }
     Ok(())
 }

@@ -4,6 +4,8 @@
 //! table changes, also after DROP and CREATE EXTENSION.
 
 use crate::error::Result;
+use crate::pg::latest;
+use api_tokens_logic::Error;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{OwnedPreparedStatement, SpiResult, SpiTupleTable};
 use pgrx::{Spi, Uuid, pg_sys::PgOid};
@@ -80,6 +82,16 @@ impl Statement {
     /// Runs it for its effect; says how many rows it changed.
     pub fn execute(&self, arguments: &[DatumWithOid]) -> Result<usize> {
         self.run(arguments, |rows| Ok(rows.len()))
+    }
+
+    /// As [`Self::execute`], for a statement that changes the row that `one` finds. A transaction that
+    /// keeps its snapshot may not see it: that is an error (40001), not success.
+    pub fn execute_seeing_all(&self, arguments: &[DatumWithOid], one: &str) -> Result<usize> {
+        let changed = self.execute(arguments)?;
+        if changed == 0 && latest::finds_a_row(one, arguments) {
+            return Err(Error::Conflict.into());
+        }
+        Ok(changed)
     }
 }
 

@@ -63,8 +63,21 @@ statement!(
         ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED))"
 );
 
+/// What one statement keeps in mind.
+const BATCH: i64 = 100_000;
+
 /// Deletes up to `max_rows` hours that nobody is told of any more, oldest first.
-pub fn delete_old(now: Timestamp, max_rows: Option<i64>) -> Result<usize> {
-    let arguments = [timestamptz(now.minus(KEPT)).into(), max_rows.into()];
-    DELETE_OLD.with(|delete| delete.execute(&arguments))
+pub fn delete_old(now: Timestamp, max_rows: Option<i64>) -> Result<()> {
+    let mut left = max_rows.unwrap_or(i64::MAX);
+    while left > 0 {
+        pgrx::check_for_interrupts!();
+        let batch = left.min(BATCH);
+        let arguments = [timestamptz(now.minus(KEPT)).into(), batch.into()];
+        let deleted = DELETE_OLD.with(|delete| delete.execute(&arguments))? as i64;
+        if deleted < batch {
+            break;
+        }
+        left -= deleted;
+    }
+    Ok(())
 }

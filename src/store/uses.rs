@@ -151,13 +151,13 @@ pub fn write(batch: &Batch, now: Timestamp) -> Result<Option<u64>> {
 /// The worker writes with a superuser's rights and outside of SQL: a table that merely has the
 /// name must not be taken for ours.
 fn is_installed() -> Result<bool> {
-    const IS_MEMBER: &str = concat!(
+    const MEMBERS: &str = concat!(
         members!("pg_class"),
-        " AND d.objid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('api_tokens.tokens')"
+        " AND d.objid OPERATOR(pg_catalog.=) ANY (ARRAY[pg_catalog.to_regclass('api_tokens.tokens')::pg_catalog.oid,
+            pg_catalog.to_regclass('api_tokens.usage_hours')])"
     );
-    let is_member = || {
-        Spi::connect(|client| client.select(IS_MEMBER, Some(1), &[]).map(|rows| !rows.is_empty()))
-    };
+    let is_member =
+        || Spi::connect(|client| client.select(MEMBERS, None, &[]).map(|rows| rows.len() == 2));
     if !is_member()? {
         return Ok(false);
     }

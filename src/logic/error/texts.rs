@@ -96,6 +96,12 @@ impl Error {
             Self::MetadataTooLong { max, .. } => {
                 format!("argument \"metadata\" is longer than {max} bytes and has a schema").into()
             }
+            Self::SchemaTooComplex { what, max, .. } => {
+                format!("argument \"schema\" has more than {max} {what}").into()
+            }
+            Self::MetadataTooComplex => {
+                "argument \"metadata\" is too large or too deep for the schema of its namespace".into()
+            }
             Self::SchemaTooLong { max, .. } => {
                 format!("argument \"schema\" is longer than {max} bytes").into()
             }
@@ -140,6 +146,9 @@ impl Error {
                 Some(format!("The token has the id {token_id}.").into())
             }
             Self::NoIdentity => Some("No token was accepted in this transaction.".into()),
+            Self::MetadataMismatch { keyword, .. } if keyword.is_empty() => {
+                Some("Where is not looked for: the schema or the metadata is too large.".into())
+            }
             Self::MetadataMismatch { path, keyword } => {
                 Some(format!("{}: \"{keyword}\" is not satisfied.", place(path)).into())
             }
@@ -149,6 +158,7 @@ impl Error {
             Self::BadSchema { path, problem: SchemaProblem::Reference } => Some(
                 format!("{}: a reference that leads nowhere in the schema.", place(path)).into(),
             ),
+            Self::SchemaTooComplex { actual, .. } => Some(format!("It has {actual}.").into()),
             Self::SchemaTooLong { actual, .. } | Self::MetadataTooLong { actual, .. } => {
                 Some(format!("It has {actual} bytes.").into())
             }
@@ -216,6 +226,11 @@ impl Error {
             Self::NotRowTrigger => Some(
                 "CREATE TRIGGER … AFTER UPDATE OR DELETE … FOR EACH ROW EXECUTE FUNCTION \
                 api_token_invalidate_owner('the column')."
+                    .into(),
+            ),
+            Self::MetadataTooComplex => Some(
+                "A check cannot be interrupted, so what could be a long one is not begun: make the \
+                metadata smaller, or the schema simpler."
                     .into(),
             ),
             Self::BadSchema { problem: SchemaProblem::Reference, .. } => {
