@@ -20,7 +20,7 @@ LIBRARY = $(BUILD_DIR)/release/libapi_tokens.so
 CARGO_PGRX = env PGRX_PG_CONFIG_AS_ENV=1 PGRX_PG_CONFIG_PATH="$(shell command -v $(PG_CONFIG))" cargo
 FOR_SERVER = --no-default-features --features pg$(PG_MAJOR) --target-dir $(BUILD_DIR)
 
-.PHONY: all build deps install run stop test bench lint schema-check clean
+.PHONY: all build deps install run stop test test-pg-upgrade bench lint schema-check clean
 
 all: build
 
@@ -51,6 +51,10 @@ else
 test: install
 	@scripts/test.sh
 endif
+
+# From 15 and 16 to 18, with data.
+test-pg-upgrade:
+	@scripts/test-pg-upgrade.sh
 
 bench: install
 	@bench/run.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test on every Postgres there is to test on; the last line counts them all.
+# Every test on every Postgres there is to test on, and pg_upgrade between them; the last line counts them all.
 set -u
 cd "$(dirname "$0")/.."
 passed=0
@@ -11,5 +11,6 @@ for major in 15 16 18; do
     set -- ${counts:-0 1}
     passed=$((passed + $1)) failed=$((failed + $2))
 done
+if INSTALL=no scripts/test-pg-upgrade.sh; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
