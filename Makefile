@@ -20,7 +20,7 @@ LIBRARY = $(BUILD_DIR)/release/libapi_tokens.so
 CARGO_PGRX = env PGRX_PG_CONFIG_AS_ENV=1 PGRX_PG_CONFIG_PATH="$(shell command -v $(PG_CONFIG))" cargo
 FOR_SERVER = --no-default-features --features pg$(PG_MAJOR) --target-dir $(BUILD_DIR)
 
-.PHONY: all build deps install run stop test test-pg-upgrade bench lint schema-check clean
+.PHONY: all build deps install run stop test test-pg-upgrade bench bench-scaling lint schema-check clean
 
 all: build
 
@@ -58,6 +58,10 @@ test-pg-upgrade:
 
 bench: install
 	@bench/run.sh
+
+# Standbys: checks a second, and how soon a revocation holds there.
+bench-scaling: install
+	@bench/scaling.sh
 
 lint: deps
 	cargo fmt --all --check
