@@ -51,6 +51,10 @@ fn a_standby_checks_and_follows() {
     assert_eq!(verdict(&mut replica, &made.token), "ok");
     assert!(!truth(&mut replica, "SELECT api_token_touch($1)", &[&made.token]), "cannot write");
     assert_eq!(number(&mut replica, "SELECT count(*) FROM api_token_list('acme')", &[]), 1);
+    replica.batch_execute("BEGIN").expect("begin");
+    run(&mut replica, "SELECT api_token_require($1)", &[&made.token]);
+    assert_eq!(text(&mut replica, "SELECT api_token_current_namespace()", &[]), "acme");
+    replica.batch_execute("COMMIT").expect("commit");
     let refused = failure(&mut replica, "SELECT api_token_invalidate($1)", &[&made.token]);
     assert_eq!(refused.code().code(), "25006");
 
