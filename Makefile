@@ -64,6 +64,7 @@ bench-scaling: install
 	@bench/scaling.sh
 
 lint: deps
+	@scripts/released-check.sh
 	cargo fmt --all --check
 	$(CARGO_PGRX) clippy --locked -p api_tokens $(FOR_SERVER) -- -D warnings
 	cargo clippy --locked --all-targets -p api_tokens_logic -p api_tokens_tests -- -D warnings
