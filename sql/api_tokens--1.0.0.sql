@@ -241,9 +241,9 @@ AS 'MODULE_PATHNAME', 'checked_max_rows_wrapper';
 COMMENT ON FUNCTION api_tokens.checked_max_rows(integer) IS 'A limit of rows, or an error if it is negative';
 
 CREATE FUNCTION api_tokens.check_usage_of(token_id uuid, namespace text) RETURNS void
-LANGUAGE c IMMUTABLE PARALLEL SAFE
+LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'check_usage_of_wrapper';
-COMMENT ON FUNCTION api_tokens.check_usage_of(uuid, text) IS 'An error unless one of the two is given, and there can be a namespace of that name';
+COMMENT ON FUNCTION api_tokens.check_usage_of(uuid, text) IS 'An error unless one of the two is given, there can be a namespace of that name, and the library is preloaded';
 
 CREATE FUNCTION api_tokens.update_token(token_id uuid, changes jsonb) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

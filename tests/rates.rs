@@ -365,3 +365,46 @@ fn a_hard_end_is_moved_by_nothing() {
     let moved = r#"SELECT api_token_update($1::text::uuid, '{"max_expires_at": "2200-01-01"}')"#;
     assert_eq!(failure(&mut sql, moved, &[&new.id]).code().code(), "22023");
 }
+
+#[test]
+fn what_has_run_out_does_not_come_back_with_a_lower_limit() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", rate_limit => 1000, rate_window => '0.2 s'");
+    assert_eq!(call(&mut sql, &made.token, 1000), "ok 0");
+    run(&mut sql, "SELECT pg_sleep(0.25)", &[]);
+    update(&mut sql, &made, r#"{"rate_limit": 10, "rate_window": "1 hour"}"#);
+    assert_eq!(call(&mut sql, &made.token, 0), "ok 10");
+    // Lowered at once, all of it is used up, and no more than that.
+    update(&mut sql, &made, r#"{"rate_limit": 1000, "rate_window": "1 hour"}"#);
+    assert_eq!(call(&mut sql, &made.token, 1000), "ok 0");
+    update(&mut sql, &made, r#"{"rate_limit": 10, "rate_window": "1 hour"}"#);
+    let wait =
+        "SELECT retry_after <= '6 min' AND retry_after > '5 min' FROM api_token_validate($1)";
+    assert!(truth(&mut sql, wait, &[&made.token]));
+}
+
+#[test]
+fn a_new_rate_holds_for_the_token_in_grace_too() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let old = create(&mut sql, ", rate_limit => 1000, rate_window => '1 s'");
+    let heir = refresh(&mut sql, &old.token, ", grace => '1 hour'").expect("an heir");
+    update(&mut sql, &heir, r#"{"rate_limit": 2, "rate_window": "1 hour"}"#);
+    assert_eq!(call(&mut sql, &heir.token, 2), "ok 0");
+    assert_eq!(call(&mut sql, &old.token, 1), "rate_limited 0");
+}
+
+#[test]
+fn read_only_tells_no_time_to_wait() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_uses => 10, rate_limit => 2, rate_window => '1 min'");
+    call(&mut sql, &made.token, 2);
+    sql.batch_execute("BEGIN READ ONLY").expect("begin");
+    let told = "SELECT reason || coalesce(retry_after::text, '') FROM api_token_validate($1)";
+    assert_eq!(text(&mut sql, told, &[&made.token]), "read_only");
+}

@@ -1,6 +1,6 @@
 //! The verdict on a token at hand, and how it is told.
 
-use super::limits::{self, Charge};
+use super::limits::{self, Charge, InTheWay};
 use crate::error::Result;
 use crate::guc;
 use crate::pg::record::{Shape, value};
@@ -31,8 +31,8 @@ pub(super) type Verdict = std::result::Result<(), Reason>;
 
 pub(super) enum Judgement<'a> {
     Final(Judged<'a>),
-    /// A transaction is in the way of its quota: wait for it, and look at the token again.
-    Wait(Option<u32>),
+    /// Something is in the way of its quota: wait, and look at the token again.
+    Wait(InTheWay),
 }
 
 /// A verdict, and the token it is about if that is known.
@@ -51,7 +51,7 @@ pub(super) fn judge<'a>(
         None => (Err(Reason::Invalid), Allowance::default()),
         Some(Charge::Accepted(allowance)) => (Ok(()), allowance),
         Some(Charge::Refused(reason, allowance)) => (Err(reason), allowance),
-        Some(Charge::Wait(transaction)) => return Ok(Judgement::Wait(transaction)),
+        Some(Charge::Wait(in_the_way)) => return Ok(Judgement::Wait(in_the_way)),
     };
     if let Some(shared) = shmem::shared() {
         shared.counters().verdict(verdict);
@@ -69,7 +69,9 @@ fn use_once(token: &StoredToken, request: &Request) -> Result<Charge> {
         return Ok(Charge::Refused(reason, Allowance::default()));
     }
     let charge = limits::charge(token, request.cost, now)?;
+    // Who only asks does not use it.
     if matches!(charge, Charge::Accepted(_))
+        && request.cost > 0
         && !uses::keep(&token.token_id(), now)
         && lifetime.touch_is_due(now, guc::touch_interval())
     {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::pg::shmem::{self, Shared};
-use crate::pg::{clock, words};
+use crate::pg::{clock, transaction, words};
 use crate::store::quotas::Use;
 use crate::store::token::StoredToken;
 use crate::store::{namespace_limits, quotas};
@@ -19,8 +19,37 @@ use api_tokens_logic::verdict::Reason;
 pub enum Charge {
     Accepted(Allowance),
     Refused(Reason, Allowance),
-    /// A transaction is in the way: wait for it, and look at the token again.
-    Wait(Option<u32>),
+    /// Wait, and look at the token again.
+    Wait(InTheWay),
+}
+
+/// Why a use cannot be written down yet.
+#[derive(Clone, Copy)]
+pub enum InTheWay {
+    /// Somebody has the row, by this transaction if that is known.
+    Holder(Option<u32>),
+    /// As many transactions as there is place for have the token in use.
+    Crowd,
+}
+
+/// How long one call has waited for a place.
+#[derive(Default)]
+pub struct Waiting {
+    moments: u32,
+}
+
+impl Waiting {
+    /// In a crowd anybody's end will do, so it is looked for again and again: whoever waited for one of
+    /// them would wait for as long as that one, which may be a prepared transaction that nobody ends.
+    pub fn wait(&mut self, in_the_way: InTheWay) {
+        match in_the_way {
+            InTheWay::Holder(Some(transaction)) => transaction::wait_for(transaction),
+            InTheWay::Holder(None) | InTheWay::Crowd => {
+                transaction::wait_a_moment(self.moments);
+                self.moments += 1;
+            }
+        }
+    }
 }
 
 /// Charges a use of a token that is otherwise accepted. First all limits are looked at, which writes
@@ -43,6 +72,10 @@ pub fn charge(token: &StoredToken, cost: i32, now: Timestamp) -> Result<Charge> 
         refused = refused.or(Some(Reason::RateLimited));
     }
     if let Some(reason) = refused {
+        if reason == Reason::ReadOnly {
+            // Waiting is no use.
+            allowance.retry_after = None;
+        }
         return Ok(Charge::Refused(reason, allowance));
     }
     // Who only asks has been answered.
@@ -80,8 +113,8 @@ fn look(charged: Charged, cost: i32, allowance: &mut Allowance) -> Option<Reason
 
 fn spend(used: &Use, mut allowance: Allowance) -> Charge {
     match *used {
-        Use::Held(by) => Charge::Wait(by),
-        Use::Charged(Charged::Crowded { wait_for }) => Charge::Wait(Some(wait_for as u32)),
+        Use::Held(by) => Charge::Wait(InTheWay::Holder(by)),
+        Use::Charged(Charged::Crowded) => Charge::Wait(InTheWay::Crowd),
         Use::Charged(Charged::Exceeded { left, retry_after }) => {
             allowance.note_refusal(left, retry_after);
             Charge::Refused(Reason::UsageExceeded, allowance)

@@ -5,6 +5,7 @@ use super::Answer;
 use crate::error::Result;
 use crate::pg::argument::IntervalValue;
 use crate::pg::datum::{self, timestamp, timestamptz};
+use crate::pg::shmem;
 use crate::store::uses;
 use api_tokens_logic::Error;
 use api_tokens_logic::input;
@@ -51,10 +52,13 @@ fn checked_key_name(key_name: Option<&str>) -> Answer<String> {
     Ok(check()?)
 }
 
-/// The uses of one token or of one namespace: one of the two must be given.
-#[pg_extern(immutable, parallel_safe)]
+/// The uses of one token or of one namespace: one of the two must be given, and uses be counted.
+#[pg_extern(stable, parallel_safe)]
 fn check_usage_of(token_id: Option<Uuid>, namespace: Option<&str>) -> Answer<()> {
     let check = || -> Result<()> {
+        if shmem::shared().is_none() {
+            return Err(Error::NotPreloaded.into());
+        }
         match token_id {
             None => input::namespace(namespace).map(drop)?,
             Some(_) if namespace.is_none() => {}

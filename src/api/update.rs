@@ -2,6 +2,7 @@
 
 use super::Answer;
 use super::create::{checked_limits, checked_networks};
+use super::limits::{InTheWay, Waiting};
 use super::metadata_schema;
 use crate::error::Result;
 use crate::pg::argument::{IntervalValue, Jsonb};
@@ -33,6 +34,10 @@ fn change_token(token_id: Option<Uuid>, changes: Option<Jsonb>) -> Result<()> {
     let json = input::required("changes", changes)?;
     let text = update::json_text(json)?;
     let changes = change::parse(&text)?;
+    let limits_change = changes.iter().any(Change::is_of_family);
+    if limits_change {
+        tokens::lock_parent_in_grace(token_id)?;
+    }
     let held = Handle::Id(token_id).hold().ok_or(Error::UnknownToken)?;
     if changes.is_empty() {
         return Ok(());
@@ -46,23 +51,35 @@ fn change_token(token_id: Option<Uuid>, changes: Option<Jsonb>) -> Result<()> {
     if settings != held.limits {
         change_limits(&held, &settings)?;
     }
-    let mut event = Event::of(&held.namespace, token_id);
-    event.detail.insert("changed".to_owned(), keys.into());
-    events::record(Method::Update, event)
+    // What is limited is the family: the old token must not be the way around a new limit.
+    let parent = if limits_change { update::limit_parent_in_grace(token_id)? } else { Vec::new() };
+    for changed in parent.into_iter().chain([token_id]) {
+        let mut event = Event::of(&held.namespace, changed);
+        event.detail.insert("changed".to_owned(), keys.clone().into());
+        events::record(Method::Update, event)?;
+    }
+    Ok(())
 }
 
 /// A quota that is new has an account; one that is refilled from now on, from now on.
 fn change_limits(held: &HeldToken, settings: &Settings) -> Result<()> {
-    let limits = checked_limits(settings)?;
+    let rate = |settings: &Settings| (settings.rate_limit, settings.rate_window);
+    let limits = if rate(settings) == rate(&held.limits) {
+        settings.check()?
+    } else {
+        checked_limits(settings)?
+    };
     if limits.quota.is_some() {
         quotas::open(held.family_id, clock::now())?;
     }
     let refill = |settings: &Settings| (settings.refill_amount, settings.refill_every);
-    if limits.quota.is_some() && refill(settings) != refill(&held.limits) {
-        let so_far = held.limits.check()?.quota;
+    let so_far = held.limits.check()?.quota;
+    let has_account = limits.quota.is_some() || so_far.is_some();
+    if has_account && refill(settings) != refill(&held.limits) {
         let restart = || quotas::restart_refill(&held.family_id, so_far.as_ref(), clock::now());
+        let mut waiting = Waiting::default();
         while let Some(Held(by)) = restart() {
-            transaction::wait_for(by);
+            waiting.wait(InTheWay::Holder(by));
         }
     }
     Ok(())

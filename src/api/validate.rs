@@ -4,11 +4,12 @@
 use super::Answer;
 use super::create::checked_scopes;
 use super::judge::{Judged, Judgement, VERDICT, judge};
+use super::limits::{InTheWay, Waiting};
 use crate::error::Result;
 use crate::pg::argument::{Bound, HashBytes, InetAddress, TextArray, TokenText};
+use crate::pg::clock;
 use crate::pg::record::{Record, RecordSet};
 use crate::pg::touch::Patience;
-use crate::pg::{clock, transaction};
 use crate::store::token::StoredToken;
 use crate::store::tokens::Handle;
 use crate::store::{tokens, uses};
@@ -90,17 +91,18 @@ pub(super) fn judge_with<R>(
         let judgement = judge(token.as_ref(), request)?;
         Ok(match judgement {
             Judgement::Final(judged) => Ok(give(token.as_ref(), judged)),
-            Judgement::Wait(transaction) => Err(transaction),
+            Judgement::Wait(in_the_way) => Err(in_the_way),
         })
     };
+    let mut waiting = Waiting::default();
     loop {
-        let attempted: Result<std::result::Result<R, Option<u32>>> = match digest {
+        let attempted: Result<std::result::Result<R, InTheWay>> = match digest {
             Some(digest) => Handle::Digest(*digest).peek(attempt),
             None => attempt(None),
         };
         match attempted? {
             Ok(given) => return Ok(given),
-            Err(in_the_way) => transaction::wait_for(in_the_way),
+            Err(in_the_way) => waiting.wait(in_the_way),
         }
     }
 }
@@ -163,7 +165,7 @@ fn add_verdict(
                 rows.push(&judged.columns());
                 return Ok(());
             }
-            Judgement::Wait(transaction) => transaction::wait_for(transaction),
+            Judgement::Wait(in_the_way) => Waiting::default().wait(in_the_way),
         }
     }
     *progress = Progress::HeldUp;

@@ -43,6 +43,19 @@ pub enum Change {
 }
 
 impl Change {
+    /// Is it a limit, which a token shares with its family?
+    pub const fn is_of_family(&self) -> bool {
+        matches!(
+            self,
+            Self::MaxUses(_)
+                | Self::RefillAmount(_)
+                | Self::RefillEvery(_)
+                | Self::RateLimit(_)
+                | Self::RateWindow(_)
+                | Self::MaxExpiresAt(_)
+        )
+    }
+
     /// The key, which is the column.
     pub const fn key(&self) -> &'static str {
         match self {

@@ -109,8 +109,8 @@ pub enum Charged {
     Accepted { left: i64 },
     /// It does not fit; perhaps later, if nobody else takes them.
     Exceeded { left: i64, retry_after: Option<Span> },
-    /// No place for another reservation before this transaction has ended.
-    Crowded { wait_for: u64 },
+    /// No place for another reservation before one of so many transactions has ended.
+    Crowded,
 }
 
 impl Account {
@@ -173,6 +173,18 @@ impl Account {
             self.spent = self.spent.saturating_sub(amount).max(0);
             let passed = refill.every.0.saturating_mul(times);
             self.refilled_at = self.refilled_at.plus(Span(passed));
+            self.forget_refilled();
+        }
+    }
+
+    /// A use that has come back by a refill does not come back once more by a rollback.
+    fn forget_refilled(&mut self) {
+        let reserved = self.slots.iter().fold(0_i64, |sum, slot| sum.saturating_add(slot.cost));
+        let mut excess = reserved.saturating_sub(self.spent);
+        for slot in &mut self.slots {
+            let refilled = excess.clamp(0, slot.cost);
+            slot.cost -= refilled;
+            excess -= refilled;
         }
     }
 
@@ -202,8 +214,7 @@ impl Account {
         }
         let cost = i64::from(cost);
         let Some(slot) = self.slot_of(user) else {
-            let wait_for = self.slots.iter().map(|slot| slot.transaction).min().unwrap_or_default();
-            return Charged::Crowded { wait_for };
+            return Charged::Crowded;
         };
         slot.cost = slot.cost.saturating_add(cost);
         self.spent = self.spent.saturating_add(cost);

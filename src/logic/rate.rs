@@ -53,9 +53,10 @@ impl Rate {
 /// steps back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// In calls divided by `window`.
+    /// In calls divided by the window of `rate`.
     level: i128,
-    window: i128,
+    /// By which it runs out: that of the last call.
+    rate: Rate,
     at: i64,
 }
 
@@ -69,25 +70,32 @@ pub enum Passed {
 }
 
 impl Level {
-    pub const EMPTY: Self = Self { level: 0, window: 1, at: 0 };
+    pub const EMPTY: Self = Self { level: 0, rate: Rate { calls: 1, window: 1 }, at: 0 };
 
-    /// As it is now, counted in the window of `rate`.
-    fn settled(self, rate: &Rate, now: i64) -> Self {
-        let level = if self.window == rate.window {
-            self.level
-        } else {
-            // Up, so that a change of the window gives nothing away.
-            let scaled = self.level * rate.window;
-            scaled.div_euclid(self.window) + i128::from(scaled % self.window > 0)
-        };
+    /// As it is now, running out by `rate` from now on; until now it did by the rate that it had.
+    pub fn settled(self, rate: &Rate, now: i64) -> Self {
         let passed = i128::from(now.saturating_sub(self.at).max(0));
-        let level = (level - passed * rate.calls).max(0);
-        Self { level, window: rate.window, at: now.max(self.at) }
+        let left = (self.level - passed * self.rate.calls).max(0);
+        let level = if self.rate == *rate {
+            left
+        } else {
+            // Up, so that a change of the window gives nothing away; but under a lowered limit nobody
+            // waits longer than if all of that were used up.
+            let scaled = left * rate.window;
+            let window = self.rate.window;
+            (scaled.div_euclid(window) + i128::from(scaled % window > 0)).min(rate.most())
+        };
+        Self { level, rate: *rate, at: now.max(self.at) }
+    }
+
+    pub fn runs_out_by(&self, rate: &Rate) -> bool {
+        self.rate == *rate
     }
 
     /// When all of it has run out, so that nobody need remember it.
-    pub fn ends_at(self, rate: &Rate) -> i64 {
-        let micros = self.level.div_euclid(rate.calls) + i128::from(self.level % rate.calls > 0);
+    pub fn ends_at(self) -> i64 {
+        let calls = self.rate.calls;
+        let micros = self.level.div_euclid(calls) + i128::from(self.level % calls > 0);
         self.at.saturating_add(saturated(micros))
     }
 
@@ -109,7 +117,6 @@ impl Level {
     /// Lets a call through and counts it, or does neither. A cost of 0 asks.
     pub fn charge(&mut self, rate: &Rate, cost: i32, now: i64) -> Passed {
         let passed = self.look(rate, cost, now);
-        // Also where it is refused: how long the level lasts depends on the rate, which may be new.
         *self = self.settled(rate, now);
         if matches!(passed, Passed::Yes { .. }) {
             self.level += i128::from(cost) * rate.window;
@@ -124,15 +131,18 @@ impl Level {
         *self = Self { level: (level.level - price).max(0), ..level };
     }
 
-    /// As words for shared memory, and back.
+    /// As words for shared memory, and back. A level is below 2^96, so that the calls of the rate find
+    /// their place above it.
     pub fn to_words(self) -> [u64; 4] {
-        let level = self.level.cast_unsigned();
-        [level as u64, (level >> 64) as u64, self.window as u64, self.at.cast_unsigned()]
+        let Rate { calls, window } = self.rate;
+        let level = (self.level | calls << 96).cast_unsigned();
+        [level as u64, (level >> 64) as u64, window as u64, self.at.cast_unsigned()]
     }
 
     pub fn of_words([low, high, window, at]: [u64; 4]) -> Self {
-        let level = (u128::from(high) << 64 | u128::from(low)).cast_signed();
-        Self { level, window: i128::from(window).max(1), at: at.cast_signed() }
+        let level = (u128::from(high as u32) << 64 | u128::from(low)).cast_signed();
+        let rate = Rate { calls: i128::from(high >> 32).max(1), window: i128::from(window).max(1) };
+        Self { level, rate, at: at.cast_signed() }
     }
 }
 
@@ -163,7 +173,7 @@ mod tests {
         assert_eq!(level.charge(&rate, 2, 1100), refused(200));
         assert_eq!(level.charge(&rate, 4, 1100), Passed::No { left: 0, retry_after: None });
         assert_eq!(level.charge(&rate, 0, 1100), Passed::Yes { left: 0 }, "asking is free");
-        assert_eq!(level.ends_at(&rate), 1400);
+        assert_eq!(level.ends_at(), 1400);
         assert_eq!(level.charge(&rate, 1, 500), refused(100), "time does not step back");
     }
 
@@ -180,12 +190,35 @@ mod tests {
     }
 
     #[test]
-    fn extremes_saturate() {
+    fn what_has_run_out_does_not_come_back_with_a_lower_limit() {
+        let (fast, slow) = (rate(1000, 1_000_000), rate(10, 3_600_000_000));
         let mut level = Level::EMPTY;
-        level.charge(&rate(i32::MAX, MAX_WINDOW.0), i32::MAX, 0);
-        let refused = level.charge(&rate(1, MAX_WINDOW.0), 1, 0);
-        assert_eq!(refused, Passed::No { left: 0, retry_after: Some(Span(i64::MAX)) });
-        assert_eq!(level.ends_at(&rate(1, MAX_WINDOW.0)), i64::MAX);
+        level.charge(&fast, 1000, 0);
+        assert_eq!(level.look(&slow, 1, 1_000_000), Passed::Yes { left: 9 });
+        assert_eq!(level.look(&slow, 1, 996_000), Passed::Yes { left: 5 }, "four are left of them");
+        let share = Span(360_000_000);
+        let used_up = Passed::No { left: 0, retry_after: Some(share) };
+        assert_eq!(level.look(&slow, 1, 0), used_up, "no longer than if all of it were used up");
+        let (mut level, mut slowly) = (level.settled(&slow, 0), level.settled(&slow, 0));
+        assert_eq!(level.charge(&slow, 1, share.0), Passed::Yes { left: 0 });
+        // And a raised one is not as if it had been so before.
+        assert_eq!(slowly.charge(&fast, 0, share.0), Passed::Yes { left: 991 });
+    }
+
+    #[test]
+    fn extremes_fit() {
+        let mut level = Level::EMPTY;
+        let most = rate(i32::MAX, MAX_WINDOW.0);
+        level.charge(&most, i32::MAX, i64::MAX / 2);
+        assert_eq!(Level::of_words(level.to_words()), level);
+        assert_eq!(level.ends_at(), i64::MAX / 2 + MAX_WINDOW.0);
+        let refused = level.charge(&rate(1, MAX_WINDOW.0), 1, i64::MAX / 2);
+        assert_eq!(refused, Passed::No { left: 0, retry_after: Some(MAX_WINDOW) });
+        let refused = level.charge(&rate(i32::MAX, 1), i32::MAX, i64::MAX / 2);
+        assert_eq!(
+            refused,
+            Passed::No { left: i64::from(i32::MAX) - 1, retry_after: Some(Span(1)) }
+        );
     }
 
     #[test]

@@ -66,7 +66,9 @@ pub(super) unsafe fn interval(datum: Datum) -> Span {
 
 /// A length of time as an `interval` of microseconds alone.
 pub fn interval_of(span: Span) -> Interval {
-    Interval::from_micros(span.0)
+    // As many microseconds as make an interval, which a sum that was saturated is beyond.
+    const MOST: i64 = 9_000_000_000_000_000_000;
+    Interval::from_micros(span.0.min(MOST))
 }
 
 /// An `inet` or `cidr`: family, mask bits, then 4 or 16 bytes of address, network byte order.

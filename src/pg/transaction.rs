@@ -67,13 +67,27 @@ pub fn outcome(transaction: u64) -> Outcome {
     }
 }
 
-/// Waits until a transaction has ended, or, if it is not known which, a moment.
-pub fn wait_for(transaction: Option<u32>) {
-    const MOMENT: std::time::Duration = std::time::Duration::from_millis(5);
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// Waits a moment, after so many of them. What is waited for is no lock, so that Postgres finds no
+/// deadlock in it; but `lock_timeout` holds, and `statement_timeout`.
+pub fn wait_a_moment(moments: u32) {
     pgrx::check_for_interrupts!();
-    let Some(transaction) = transaction else {
-        return std::thread::sleep(MOMENT);
-    };
+    // SAFETY: reads a setting, in milliseconds; 0 is none.
+    let timeout = u128::from(unsafe { pg_sys::LockTimeout }.unsigned_abs());
+    if timeout > 0 && (MOMENT * moments).as_millis() >= timeout {
+        pgrx::ereport!(
+            ERROR,
+            pgrx::PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+            "canceling statement due to lock timeout"
+        );
+    }
+    std::thread::sleep(MOMENT);
+}
+
+/// Waits until a transaction has ended.
+pub fn wait_for(transaction: u32) {
+    pgrx::check_for_interrupts!();
     // SAFETY: waits for the lock that each transaction holds on its id, which raises an ERROR for a
     // deadlock, and would wait forever for its own; no row is told of.
     unsafe {

@@ -35,12 +35,11 @@ pub fn open(family_id: Uuid, now: Timestamp) -> Result<()> {
         transaction::history().cluster.into(),
         (quota::SLOTS as i32).into(),
     ];
+    let is_first = BY_FAMILY.with(UniqueIndex::is_unused);
     OPEN.with(|open| open.execute(&arguments))?;
-    BY_FAMILY.with(|index| {
-        if index.is_unused() {
-            index.tell_all_that_changed();
-        }
-    });
+    if is_first {
+        BY_FAMILY.with(UniqueIndex::tell_all_that_changed);
+    }
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! Changing chosen columns of a token.
 
+use super::statement::{ids, statement};
 use super::token::HeldToken;
 use super::tokens::changed_one;
 use crate::error::Result;
 use crate::pg::argument::Jsonb;
-use pgrx::Spi;
 use pgrx::datum::DatumWithOid;
+use pgrx::{Spi, Uuid};
 
 /// A column of `api_tokens.tokens` and its new value. The column is a name of ours, never input.
 pub struct Assignment<'a> {
@@ -58,6 +59,24 @@ pub fn assign(held: &HeldToken, assignments: Vec<Assignment>) -> Result<()> {
         client.update(sql.as_str(), None, &arguments).map(|rows| rows.len())
     })?;
     changed_one(changed)
+}
+
+statement!(
+    LIMIT_PARENT = "
+    UPDATE api_tokens.tokens parent
+    SET max_uses = heir.max_uses, refill_amount = heir.refill_amount, refill_every = heir.refill_every,
+        rate_limit = heir.rate_limit, rate_window = heir.rate_window, max_expires_at = heir.max_expires_at,
+        expires_at = LEAST(parent.expires_at, heir.max_expires_at)
+    FROM api_tokens.tokens heir
+    WHERE parent.in_grace AND parent.replaced_by OPERATOR(pg_catalog.=) $1
+        AND heir.token_id OPERATOR(pg_catalog.=) $1
+    RETURNING parent.token_id"
+);
+
+/// Gives the token that this one replaced, if it is still in grace, the limits of its heir; tells which
+/// that is.
+pub fn limit_parent_in_grace(heir: Uuid) -> Result<Vec<Uuid>> {
+    LIMIT_PARENT.with(|limit| limit.run(&[heir.into()], ids))
 }
 
 /// The text of a jsonb value.

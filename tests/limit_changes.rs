@@ -1,0 +1,108 @@
+//! Quotas while something changes: their settings, the generation, the transactions that use them.
+
+use api_tokens_tests::*;
+use postgres::Client;
+
+/// What a check that costs so much says: the reason or "ok", and what is left.
+fn spend(sql: &mut Client, token: &str, cost: i32) -> String {
+    let call =
+        "SELECT coalesce(reason, 'ok') || ' ' || remaining FROM api_token_validate($1, cost => $2)";
+    text(sql, call, &[&token, &cost])
+}
+
+fn update(sql: &mut Client, token: &Created, changes: &str) {
+    run(sql, &format!("SELECT api_token_update('{}', '{changes}')", token.id), &[]);
+}
+
+fn pause(sql: &mut Client, seconds: f64) {
+    run(sql, &format!("SELECT pg_sleep({seconds})"), &[]);
+}
+
+#[test]
+fn who_waits_for_a_place_takes_the_first_that_becomes_free() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_uses => 1000");
+    for place in 1..=32 {
+        sql.batch_execute("BEGIN").expect("begin");
+        spend(&mut sql, &made.token, 1);
+        sql.batch_execute(&format!("PREPARE TRANSACTION '{}_{place}'", db.name)).expect("prepare");
+    }
+    let (mut waiter, token) = (db.connect(), made.token.clone());
+    let waiting = std::thread::spawn(move || spend(&mut waiter, &token, 1));
+    eventually("it waits", || {
+        let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
+            AND query LIKE '%api_token_validate%' AND pid <> pg_backend_pid()";
+        number(&mut sql, running, &[]) == 1
+    });
+    assert!(!waiting.is_finished());
+    // Neither the oldest nor the newest of them.
+    sql.batch_execute(&format!("COMMIT PREPARED '{}_16'", db.name)).expect("commit");
+    assert_eq!(waiting.join().expect("no panic"), "ok 967");
+    for place in (1..=32).filter(|place| *place != 16) {
+        sql.batch_execute(&format!("ROLLBACK PREPARED '{}_{place}'", db.name)).expect("rollback");
+    }
+    assert_eq!(spend(&mut sql, &made.token, 0), "ok 998");
+}
+
+#[test]
+fn a_refill_and_a_rollback_give_nothing_back_twice() {
+    let db = Database::new();
+    let (mut one, mut two) = (db.connect(), db.connect());
+    let made = create(&mut one, ", max_uses => 10, refill_amount => 10, refill_every => '2 s'");
+    one.batch_execute("BEGIN").expect("begin");
+    assert_eq!(spend(&mut one, &made.token, 10), "ok 0");
+    pause(&mut two, 2.1);
+    assert_eq!(spend(&mut two, &made.token, 10), "ok 0", "refilled");
+    one.batch_execute("ROLLBACK").expect("rollback");
+    assert_eq!(spend(&mut two, &made.token, 10), "usage_exceeded 0");
+}
+
+#[test]
+fn what_was_refilled_is_kept_when_a_quota_is_taken_away_and_set_again() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let made = create(&mut sql, ", max_uses => 10, refill_amount => 10, refill_every => '1 s'");
+    assert_eq!(spend(&mut sql, &made.token, 10), "ok 0");
+    pause(&mut sql, 1.1);
+    update(&mut sql, &made, r#"{"max_uses": null, "refill_amount": null, "refill_every": null}"#);
+    update(&mut sql, &made, r#"{"max_uses": 10, "refill_amount": 10, "refill_every": "30 days"}"#);
+    assert_eq!(spend(&mut sql, &made.token, 1), "ok 9");
+}
+
+#[test]
+fn a_new_limit_holds_for_the_token_in_grace_too() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let old = create(&mut sql, ", max_uses => 100, max_idle => '1 day'");
+    let heir = refresh(&mut sql, &old.token, ", grace => '1 hour'").expect("an heir");
+    update(&mut sql, &heir, r#"{"max_uses": 2, "name": "heir"}"#);
+    assert_eq!(spend(&mut sql, &old.token, 50), "usage_exceeded 2");
+    assert_eq!(spend(&mut sql, &old.token, 1), "ok 1");
+    assert_eq!(spend(&mut sql, &heir.token, 1), "ok 0");
+    assert_eq!(spend(&mut sql, &old.token, 1), "usage_exceeded 0");
+    let name = "SELECT coalesce(name, '-') FROM api_token_get($1::text::uuid)";
+    assert_eq!(text(&mut sql, name, &[&old.id]), "-", "the rest is the heir's own");
+
+    update(&mut sql, &heir, r#"{"max_uses": null}"#);
+    let soon = text(&mut sql, "SELECT (clock_timestamp() + interval '1 s')::text", &[]);
+    update(&mut sql, &heir, &format!(r#"{{"max_expires_at": "{soon}"}}"#));
+    pause(&mut sql, 1.1);
+    assert_eq!(verdict(&mut sql, &heir.token), "expired");
+    assert_eq!(verdict(&mut sql, &old.token), "expired");
+    let told = "SELECT count(DISTINCT token_id) FROM api_token_events() WHERE method = 'update'";
+    assert_eq!(number(&mut sql, told, &[]), 2, "caches hear of both");
+}
+
+#[test]
+fn a_session_that_saw_no_quota_hears_of_the_first() {
+    let db = Database::new();
+    let (mut early, mut sql) = (db.connect(), db.connect());
+    run(&mut early, "SELECT api_token_cleanup()", &[]);
+    let made = create(&mut sql, ", max_uses => 100");
+    sql.batch_execute("BEGIN").expect("begin");
+    spend(&mut sql, &made.token, 5);
+    sql.batch_execute("ROLLBACK").expect("rollback");
+    run(&mut early, "SELECT api_token_cleanup()", &[]);
+    assert_eq!(number(&mut sql, "SELECT spent FROM api_tokens.quotas", &[]), 0);
+}

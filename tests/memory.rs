@@ -1,0 +1,106 @@
+//! What a call takes it gives back: the most memory a backend ever had does not grow with the number of calls,
+//! neither Postgres' nor Rust's.
+
+use api_tokens_tests::*;
+use postgres::Client;
+
+/// The most that the session's backend ever had, in kB, by its operating system.
+fn peak(sql: &mut Client) -> i64 {
+    let line = "SELECT substring(pg_read_file('/proc/self/status', 0, 10000) FROM 'VmHWM:\\s+(\\d+)')::bigint";
+    number(sql, line, &[])
+}
+
+/// Calls it so often in one statement, which is where memory of the statement would pile up.
+fn call(sql: &mut Client, expression: &str, times: u32) {
+    run(
+        sql,
+        &format!("SELECT count(({expression})::text) FROM generate_series(1, {times}) i"),
+        &[],
+    );
+}
+
+#[test]
+fn memory_stays_flat_over_many_calls() {
+    let db = Database::new();
+    let mut admin = db.connect();
+    let made = create(
+        &mut admin,
+        ", 'n', '{\"a\": [1, 2]}', '{a,b:*}', allowed_ips => '{10.0.0.0/8}', max_uses => 1000000000",
+    );
+    let bare = create(&mut admin, "");
+    run(&mut admin, "SELECT api_vault_store('acme', 'k', 'value')", &[]);
+    let seats = r#"{"properties": {"a": {"type": "array"}}}"#;
+    run(&mut admin, "SELECT api_token_set_metadata_schema('acme', $1::text::jsonb)", &[&seats]);
+    let (token, id) = (&made.token, &made.id);
+    let many = vec![bare.token.as_str(); 20].join(",");
+    for (expression, times) in [
+        (format!("api_token_validate('{}')", bare.token), 100_000),
+        (format!("api_token_validate('{token}', ARRAY['a', 'b:' || i], '10.1.2.3')"), 50_000),
+        (format!("api_token_validate('{token}', '{{c}}', '10.1.2.3')"), 50_000),
+        ("api_token_validate('sk_' || i)".to_owned(), 100_000),
+        (format!("api_token_validate_hash(sha256('{}'))", bare.token), 50_000),
+        (format!("(SELECT count(ok) FROM api_token_validate_many('{{{many}}}'))"), 5_000),
+        (format!("api_token_authenticate('{token}', NULL, '10.1.2.3')"), 50_000),
+        (format!("api_token_touch('{}')", bare.token), 50_000),
+        (format!("(SELECT count(s) FROM api_token_get('{id}') s)"), 20_000),
+        ("(SELECT count(s) FROM api_token_list('acme', true) s)".to_owned(), 5_000),
+        (
+            format!(
+                "(SELECT name FROM api_token_update('{id}', jsonb_build_object('name', i::text, 'metadata', '{{}}'::jsonb)))"
+            ),
+            300,
+        ),
+        ("api_token_create('acme', metadata => '{\"a\": [1]}')".to_owned(), 3_000),
+        ("api_vault_get('acme', 'k')".to_owned(), 50_000),
+        ("api_vault_store('acme', 'k' || i % 10, 'v')".to_owned(), 1_000),
+        ("api_token_scope_covers('{a,b:*}', 'b:' || i)".to_owned(), 100_000),
+        ("api_token_from_header('Bearer ' || i)".to_owned(), 100_000),
+    ] {
+        let mut sql = db.connect();
+        // The series itself is kept in memory, up to this.
+        sql.batch_execute("SET work_mem = '64kB'").expect("set");
+        call(&mut sql, &expression, times / 10);
+        let before = peak(&mut sql);
+        call(&mut sql, &expression, times);
+        let grown = peak(&mut sql) - before;
+        // The pages of shared memory that it has come across count too: those that it has filled.
+        let limit = if times > 3_000 { 4_000 } else { 4 * i64::from(times) };
+        assert!(grown < limit.max(4_000), "{expression}: {grown} kB more after {times} calls");
+    }
+}
+
+#[test]
+fn an_error_leaves_nothing_behind() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    run(&mut sql, "SELECT api_vault_store('acme', 'k', 'value')", &[]);
+    // Each ERROR is caught within the one statement, so that what leaks would pile up.
+    run(
+        &mut sql,
+        "CREATE FUNCTION fails(call text, times integer) RETURNS bigint LANGUAGE plpgsql AS $$
+        DECLARE caught bigint = 0;
+        BEGIN
+            FOR i IN 1..times LOOP
+                BEGIN EXECUTE call; EXCEPTION WHEN OTHERS THEN caught = caught + 1; END;
+            END LOOP;
+            RETURN caught;
+        END $$",
+        &[],
+    );
+    for call in [
+        "SELECT api_token_validate(NULL, ''{a b}'')",
+        "SELECT api_token_require(''nothing'')",
+        "SELECT api_token_create(''acme'', prefix => ''No'')",
+        "SELECT api_token_update(gen_random_uuid(), ''{}'')",
+        "SELECT api_vault_store(''acme'', ''k'', ''v'', expected_version => 77)",
+        "SELECT 1 / (SELECT count(*) - count(*) FROM api_token_validate_many(''{a,b}''))",
+        "SELECT 1 / (SELECT count(ok) - 1 FROM api_token_validate(''x''))",
+    ] {
+        let fails = |times: u32| format!("SELECT fails('{call}', {times})");
+        assert_eq!(number(&mut sql, &fails(500), &[]), 500, "{call}");
+        let before = peak(&mut sql);
+        assert_eq!(number(&mut sql, &fails(5_000), &[]), 5_000, "{call}");
+        let grown = peak(&mut sql) - before;
+        assert!(grown < 4_000, "{call}: {grown} kB more");
+    }
+}
