@@ -49,6 +49,8 @@ impl Server {
             // After a crash, one call for all files, and not one for each.
             "recovery_init_sync_method=syncfs".to_owned(),
             "autovacuum_naptime=1".to_owned(),
+            // What nobody waits for is not yet durable when it crashes.
+            "wal_writer_delay=10s".to_owned(),
         ];
         let data = home.join("data");
         let owner = std::fs::metadata(&data).expect("data");
