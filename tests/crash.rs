@@ -82,8 +82,14 @@ fn crash_again_and_again(crash: impl Fn(&mut Server, &mut Random)) {
                 scope.spawn(move || writer.work(sql));
             }
             let (mut sql, mut choices) = (server.connect(), random.fork());
+            // Reading makes durable what came before: not always at once, so that others must, too.
+            let pause = Duration::from_millis(random.one_of(&[0, 200]));
             let follower = &mut follower;
-            scope.spawn(move || while follower.read(&mut sql, &mut choices).is_ok() {});
+            scope.spawn(move || {
+                while follower.read(&mut sql, &mut choices).is_ok() {
+                    std::thread::sleep(pause);
+                }
+            });
             std::thread::sleep(Duration::from_millis(50 + random.below(500) as u64));
             crash(&mut server, &mut random);
         });
