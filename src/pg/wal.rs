@@ -24,7 +24,8 @@ const HEADER: u64 = size_of::<pg_sys::XLogPageHeaderData>() as u64;
 const HEADER_OF_SEGMENT: u64 = size_of::<pg_sys::XLogLongPageHeaderData>() as u64;
 
 /// Where the log ends, if the next record begins at `next`. That may be behind the header of a page
-/// which is not there yet, and waiting for it would be an ERROR.
+/// which is not there yet, and waiting for it would be an ERROR. (Postgres' own function for this came
+/// with later minor releases than those we must load into.)
 fn end(next: XLogRecPtr, segment: u64) -> XLogRecPtr {
     let into_page = next % PAGE;
     let is_first = next % segment < PAGE;
