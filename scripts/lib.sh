@@ -79,3 +79,20 @@ remove_cluster() {
     stop_cluster "$1"
     rm -rf "${1:?}"/* "$(socket_dir "$1")"
 }
+
+# new_cluster NAME SETTINGS...: a fresh one for the tests, with the extension in a template database.
+new_cluster() {
+    cluster=$(server_dir "$1")
+    shift
+    say "starting a cluster of Postgres $PG_MAJOR ${1:+with $1}"
+    remove_cluster "$cluster"
+    make_key_file "$cluster/vault.keys"
+    start_cluster "$cluster" "$@" api_tokens.vault_key_file="'$cluster/vault.keys'" fsync=off max_prepared_transactions=10 max_wal_senders=10 \
+        autovacuum_naptime=600
+    socket=$(socket_dir "$cluster")
+    for do in "postgres CREATE DATABASE api_tokens_template" \
+        "api_tokens_template CREATE EXTENSION api_tokens"; do
+        as_server "$BIN/psql" -qX -h "$socket" -U "$SUPERUSER" -d "${do%% *}" -c "${do#* }" >/dev/null
+    done
+    export API_TOKENS_TEST_HOST=$socket API_TOKENS_TEST_CLUSTER=$cluster API_TOKENS_TEST_BIN=$BIN
+}

@@ -58,22 +58,6 @@ pg_tests() {
     [ ! -s "$out/regression.diffs" ] || cat "$out/regression.diffs"
 }
 
-# new_cluster NAME SETTINGS...: a fresh one with the extension in a template database.
-new_cluster() {
-    cluster=$(server_dir "$1")
-    shift
-    say "starting a cluster of Postgres $PG_MAJOR ${1:+with $1}"
-    remove_cluster "$cluster"
-    make_key_file "$cluster/vault.keys"
-    start_cluster "$cluster" "$@" api_tokens.vault_key_file="'$cluster/vault.keys'" fsync=off max_prepared_transactions=10 max_wal_senders=10 \
-        autovacuum_naptime=600
-    socket=$(socket_dir "$cluster")
-    for do in "postgres CREATE DATABASE api_tokens_template" \
-        "api_tokens_template CREATE EXTENSION api_tokens"; do
-        as_server "$BIN/psql" -qX -h "$socket" -U "$SUPERUSER" -d "${do%% *}" -c "${do#* }" >/dev/null
-    done
-    export API_TOKENS_TEST_HOST=$socket API_TOKENS_TEST_CLUSTER=$cluster API_TOKENS_TEST_BIN=$BIN
-}
 trap 'remove_cluster "$(server_dir preloaded)"; remove_cluster "$(server_dir test)"' EXIT
 export RUST_BACKTRACE=0
 
@@ -85,6 +69,8 @@ cargo_tests "preloaded: the touch map and its flushes" -p api_tokens_tests --tes
 cargo_tests "preloaded: uses per hour" -p api_tokens_tests --test usage
 cargo_tests "preloaded: rate limits, and quotas after a crash" -p api_tokens_tests --test rates
 cargo_tests "preloaded: what the log holds of secrets" -p api_tokens_tests --test redaction
+cargo_tests "preloaded: crashes under load (make test-long: many)" -p api_tokens_tests --test crash
+cargo_tests "preloaded: no accept after a revocation (make test-long: of a million)" -p api_tokens_tests --test linearizability
 cargo_tests "preloaded: the keys of the vault" -p api_tokens_tests --test vault_keys -- --test-threads=1
 # pg_cron is there to be tested with; ours is not preloaded.
 if has_library pg_cron; then

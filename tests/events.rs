@@ -317,3 +317,19 @@ fn from_the_end_on_only_what_comes_is_shown_and_all_of_it() {
     let rows = sql.query(after, &[&end]).expect("events");
     assert_eq!(rows.last().expect("its own").get::<_, &str>(1), "create");
 }
+
+#[test]
+fn a_cursor_can_be_taken_where_a_page_of_the_log_ends() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    // A message that fills the page: the next record then begins behind the header of another.
+    let fill = "SELECT pg_logical_emit_message(false, '', repeat('x', (16384 - 78 - (pg_current_wal_insert_lsn() - '0/0') % 8192)::int))";
+    let is_filled = "SELECT (pg_current_wal_insert_lsn() - '0/0') % 8192 = 24";
+    let mut filled = 0;
+    for _ in 0..200 {
+        run(&mut sql, fill, &[]);
+        filled += i32::from(truth(&mut sql, is_filled, &[]));
+        run(&mut sql, "SELECT api_token_events_end()", &[]);
+    }
+    assert!(filled > 0);
+}

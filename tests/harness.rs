@@ -330,3 +330,41 @@ impl Drop for Standby {
         let _ = std::fs::remove_dir_all(&self.data);
     }
 }
+
+/// A number from the environment, or this one.
+pub fn number_or(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect(variable))
+}
+
+/// Choices that can be made again: xorshift64*, from a seed that is printed.
+pub struct Random(u64);
+
+impl Random {
+    /// From API_TOKENS_TEST_SEED, or from the time.
+    pub fn seeded() -> Self {
+        let time = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.subsec_nanos().into());
+        let seed = number_or("API_TOKENS_TEST_SEED", time);
+        eprintln!("API_TOKENS_TEST_SEED={seed}");
+        Self(seed.wrapping_mul(2).wrapping_add(1))
+    }
+
+    /// For another thread.
+    pub fn fork(&mut self) -> Self {
+        Self(self.next() | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() >> 16) as usize % end
+    }
+
+    pub fn one_of<T: Copy>(&mut self, these: &[T]) -> T {
+        these[self.below(these.len())]
+    }
+}

@@ -25,5 +25,6 @@ pub mod shmem;
 pub mod touch;
 pub mod transaction;
 pub mod trigger;
+pub mod wal;
 pub mod words;
 pub mod worker;

@@ -4,7 +4,7 @@
 use super::statement::statement;
 use crate::error::Result;
 use crate::pg::datum::timestamptz;
-use crate::pg::{role, transaction};
+use crate::pg::{role, transaction, wal};
 use crate::{guc, pg};
 use api_tokens_logic::cursor::{Cursor, History, Mark, Snapshot};
 use api_tokens_logic::event::{Method, Notice};
@@ -201,10 +201,15 @@ pub fn read(after: Option<&Cursor>, filter: &Filter) -> Result<Vec<Read>> {
         methods.into(),
         filter.max_rows.into(),
     ];
-    Spi::connect(|client| {
+    let read: Vec<Read> = Spi::connect(|client| {
         let rows = client.select(READ, None, &arguments)?;
-        rows.map(|row| decode(&row, after, here)).collect()
-    })
+        rows.map(|row| decode(&row, after, here)).collect::<Result<_>>()
+    })?;
+    if !read.is_empty() {
+        // Each has a cursor with ids that must not be given out again.
+        wal::make_ends_durable();
+    }
+    Ok(read)
 }
 
 statement!(PRESENT = concat!("SELECT snapshot::pg_catalog.text FROM (", present!(), ") present"));
@@ -212,6 +217,7 @@ statement!(PRESENT = concat!("SELECT snapshot::pg_catalog.text FROM (", present!
 /// Where a reader stands who knows of everything up to the present.
 pub fn end() -> Result<Cursor> {
     let present = PRESENT.with(|present| present.query(&[], |rows| rows.first().get_one()))?;
+    wal::make_ends_durable();
     let snapshot = Snapshot::parse(present.unwrap_or_default())?;
     let horizon = Mark { history: transaction::history(), snapshot };
     Ok(Cursor { seen: None, horizon, event_id: i64::MAX })
