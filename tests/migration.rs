@@ -102,6 +102,8 @@ const EXPECTED_TOKENS: &str = "SELECT e.* FROM expected, jsonb_to_recordset(it -
     AS e(label text, token text, convex_id text, verdict text, namespace jsonb, name text, metadata jsonb,
         created_ms float8, last_used_ms float8)";
 
+const TOKEN: &str = "SELECT e ->> 'token' FROM expected, jsonb_array_elements(it -> 'tokens') e WHERE e ->> 'label' = $1";
+
 #[test]
 fn every_token_is_judged_as_the_component_judged_it() {
     let migration = Migration::new();
@@ -144,9 +146,14 @@ fn every_token_is_judged_as_the_component_judged_it() {
             ON heir.created_at = old.revoked_at
         WHERE old.name = 'rotated' AND heir.name = 'rotated' AND old.token_prefix ~ '^sk_[0-9a-f]{4}\\.{3}[0-9a-f]{4}$'";
     assert_eq!(number(&mut sql, heirs, &[]), 2);
-    // Tokens go on as any other: the heir can be rotated, the plain one revoked.
-    let live = "SELECT e ->> 'token' FROM expected, jsonb_array_elements(it -> 'tokens') e WHERE e ->> 'label' = 'heir'";
-    let heir = text(&mut sql, live, &[]);
+    // The link to the heir is not carried, so a rotated token is no sign of reuse.
+    let rotated = text(&mut sql, TOKEN, &[&"rotated"]);
+    assert_eq!(refresh(&mut sql, &rotated, "").err().as_deref(), Some("revoked"));
+    let reuse = "SELECT count(*) FROM api_token_events() WHERE method = 'reuse_detected'";
+    assert_eq!(number(&mut sql, reuse, &[]), 0);
+    assert!(!truth(&mut sql, "SELECT api_token_looks_valid($1)", &[&rotated]));
+    // Tokens go on as any other.
+    let heir = text(&mut sql, TOKEN, &[&"heir"]);
     let made = refresh(&mut sql, &heir, "").expect("refreshed");
     assert_eq!(
         (verdict(&mut sql, &heir).as_str(), verdict(&mut sql, &made.token).as_str()),
@@ -208,9 +215,8 @@ fn a_later_export_brings_new_tokens_and_revocations() {
     std::fs::write(&copy, format!("{plain}\n{revoked}")).expect("write");
     let said = migration.passes(&["--keep-sealed"], Some(&secret));
     assert!(said.contains("tokens: 1 moved, 20 there before, 1 of them revoked since"), "{said}");
-    let label = "SELECT e ->> 'token' FROM expected, jsonb_array_elements(it -> 'tokens') e WHERE e ->> 'label' = $1";
     for (of, expected) in [("plain", "ok"), ("bare", "revoked")] {
-        let token = text(&mut sql, label, &[&of]);
+        let token = text(&mut sql, TOKEN, &[&of]);
         assert_eq!(verdict(&mut sql, &token), expected, "{of}");
     }
 }
