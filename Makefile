@@ -2,6 +2,7 @@
 # make stop     end that cluster
 # make test     every test; the last line is "N passed, N failed"; PG=15, 16, 18 or all
 # make bench    measure, side by side with the query one would write by hand
+# make deny     licences, advisories, duplicates and sources of the dependencies, by deny.toml
 # make install  into the server of PG_CONFIG
 
 # PG=16 chooses one of the servers to test on, and PG_CONFIG=... any other.
@@ -20,7 +21,7 @@ LIBRARY = $(BUILD_DIR)/release/libapi_tokens.so
 CARGO_PGRX = env PGRX_PG_CONFIG_AS_ENV=1 PGRX_PG_CONFIG_PATH="$(shell command -v $(PG_CONFIG))" cargo
 FOR_SERVER = --no-default-features --features pg$(PG_MAJOR) --target-dir $(BUILD_DIR)
 
-.PHONY: all build deps install run stop test bench lint schema-check clean
+.PHONY: all build deps install run stop test bench lint deny schema-check clean
 
 all: build
 
@@ -59,6 +60,9 @@ lint: deps
 	cargo fmt --all --check
 	$(CARGO_PGRX) clippy --locked -p api_tokens $(FOR_SERVER) -- -D warnings
 	cargo clippy --locked --all-targets -p api_tokens_logic -p api_tokens_tests -- -D warnings
+
+deny:
+	@scripts/deny.sh
 
 schema-check: install
 	@scripts/schema-check.sh $(BUILD_DIR)
