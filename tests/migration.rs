@@ -63,9 +63,14 @@ impl Migration {
         said
     }
 
+    /// Where a copy of the export would be.
+    fn copy(&self) -> PathBuf {
+        std::env::temp_dir().join(&self.db.name)
+    }
+
     /// A copy of the export, to be changed.
     fn copy_export(&mut self) -> PathBuf {
-        let copy = std::env::temp_dir().join(&self.db.name);
+        let copy = self.copy();
         for table in ["tokens", "encryptedKeys"] {
             std::fs::create_dir_all(copy.join(table)).expect("folder");
             let file = Path::new(table).join("documents.jsonl");
@@ -73,6 +78,12 @@ impl Migration {
         }
         self.export.clone_from(&copy);
         copy
+    }
+}
+
+impl Drop for Migration {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.copy());
     }
 }
 
@@ -106,7 +117,31 @@ const TOKEN: &str = "SELECT e ->> 'token' FROM expected, jsonb_array_elements(it
 
 #[test]
 fn every_token_is_judged_as_the_component_judged_it() {
-    let migration = Migration::new();
+    judges_as_the_component(&Migration::new());
+}
+
+/// An older form of the export writes the values that JSON has not as plain texts.
+#[test]
+fn so_it_is_from_an_export_in_the_older_form() {
+    let mut migration = Migration::new();
+    let file = migration.copy_export().join("tokens/documents.jsonl");
+    let mut tokens = std::fs::read_to_string(&file).expect("tokens");
+    for (encoded, plain) in [
+        (r#"{"$float":"AAAAAAAA8H8="}"#, "Infinity"),
+        (r#"{"$float":"AAAAAAAA8P8="}"#, "-Infinity"),
+        (r#"{"$integer":"AQAAAAAAIAA="}"#, "9007199254740993"),
+        (r#"{"$integer":"TQAAAAAAAAA="}"#, "77"),
+        (r#"{"$integer":"//////////8="}"#, "-1"),
+    ] {
+        assert!(tokens.contains(encoded), "{plain}");
+        tokens = tokens.replace(encoded, &format!("{plain:?}"));
+    }
+    assert!(!tokens.contains('$'));
+    std::fs::write(&file, tokens).expect("write");
+    judges_as_the_component(&migration);
+}
+
+fn judges_as_the_component(migration: &Migration) {
     let mut sql = migration.db.connect();
     let secret = secret(&mut sql);
     let said = migration.passes(&["--keep-sealed"], Some(&secret));
