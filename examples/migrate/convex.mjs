@@ -180,6 +180,7 @@ async function migrate() {
 
 migrate().catch((error) => {
   // No detail and no context: they may quote what was sent.
-  console.error(`nothing was changed: ${error.code ? `${error.code} ` : ''}${error.message}`)
+  const sqlstate = error instanceof pg.DatabaseError ? ` (${error.code})` : ''
+  console.error(`nothing was changed: ${error.message || error.code}${sqlstate}`)
   process.exitCode = 1
 })
