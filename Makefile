@@ -1,7 +1,6 @@
 # make run      build, start a throwaway cluster, walk through the features
 # make stop     end that cluster
 # make test     every test; the last line is "N passed, N failed"; PG=15, 16, 18 or all
-# make test-long  50 rounds of each kind of crash, a million checks against revocations
 # make bench    measure, side by side with the query one would write by hand
 # make install  into the server of PG_CONFIG
 
@@ -21,7 +20,7 @@ LIBRARY = $(BUILD_DIR)/release/libapi_tokens.so
 CARGO_PGRX = env PGRX_PG_CONFIG_AS_ENV=1 PGRX_PG_CONFIG_PATH="$(shell command -v $(PG_CONFIG))" cargo
 FOR_SERVER = --no-default-features --features pg$(PG_MAJOR) --target-dir $(BUILD_DIR)
 
-.PHONY: all build deps install run stop test test-long test-pg-upgrade bench bench-scaling lint schema-check clean
+.PHONY: all build deps install run stop test test-long test-pg-upgrade bench bench-scaling lint deny schema-check clean
 
 all: build
 
@@ -53,10 +52,32 @@ test: install
 	@scripts/test.sh
 endif
 
+# Crashes and the linearizability of revocations, for long.
+test-long: install
+	@scripts/test-long.sh
+
 # From 15 and 16 to 18, with data.
 test-pg-upgrade:
 	@scripts/test-pg-upgrade.sh
 
-# Crashes and the linearizability of revocations, for long.
-test-long: install
-	@scripts/test-long.sh
+bench: install
+	@bench/run.sh
+
+# Standbys: checks a second, and how soon a revocation holds there.
+bench-scaling: install
+	@bench/scaling.sh
+
+lint: deps
+	@scripts/released-check.sh
+	cargo fmt --all --check
+	$(CARGO_PGRX) clippy --locked -p api_tokens $(FOR_SERVER) -- -D warnings
+	cargo clippy --locked --all-targets -p api_tokens_logic -p api_tokens_tests -- -D warnings
+
+deny:
+	@scripts/deny.sh
+
+schema-check: install
+	@scripts/schema-check.sh $(BUILD_DIR)
+
+clean: stop
+	rm -rf target

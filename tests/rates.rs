@@ -289,7 +289,7 @@ fn without_preloading_a_limited_token_fails_closed() {
 #[test]
 fn the_blocks_of_the_docs_that_need_preloading_run() {
     let _turn = alone();
-    for (page, count) in [("limits", 1), ("recipes", 1)] {
+    for (page, count) in [("limits", 1), ("operations", 1), ("recipes", 1)] {
         let db = Database::new();
         let path = root().join(format!("docs/{page}.md"));
         let blocks = blocks(&std::fs::read_to_string(path).expect(page), "```sql preloaded");
