@@ -32,11 +32,11 @@ build: deps
 	@$(CARGO_PGRX) build --release --locked --lib -p api_tokens $(FOR_SERVER)
 
 install: build
-	@echo "== installing into $$($(PG_CONFIG) --pkglibdir) and $$($(PG_CONFIG) --sharedir)/extension"
-	@install -d "$$($(PG_CONFIG) --pkglibdir)" "$$($(PG_CONFIG) --sharedir)/extension"
-	@install -m 755 $(LIBRARY) "$$($(PG_CONFIG) --pkglibdir)/.api_tokens.so.new"
-	@mv -f "$$($(PG_CONFIG) --pkglibdir)/.api_tokens.so.new" "$$($(PG_CONFIG) --pkglibdir)/api_tokens.so"
-	@install -m 644 api_tokens.control sql/api_tokens--*.sql "$$($(PG_CONFIG) --sharedir)/extension/"
+	@echo "== installing into $(DESTDIR)$$($(PG_CONFIG) --pkglibdir) and $(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
+	@install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
+	@install -m 755 $(LIBRARY) "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/.api_tokens.so.new"
+	@mv -f "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/.api_tokens.so.new" "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/api_tokens.so"
+	@install -m 644 api_tokens.control sql/api_tokens--*.sql "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/"
 
 run: install
 	@scripts/run.sh
