@@ -3,6 +3,7 @@
 # make test     every test; the last line is "N passed, N failed"; PG=15, 16, 18 or all
 # make bench    measure, side by side with the query one would write by hand
 # make install  into the server of PG_CONFIG
+# make dist     the zip for PGXN
 
 # PG=16 chooses one of the servers to test on, and PG_CONFIG=... any other.
 ifeq ($(filter-out all,$(PG)),)
@@ -20,7 +21,7 @@ LIBRARY = $(BUILD_DIR)/release/libapi_tokens.so
 CARGO_PGRX = env PGRX_PG_CONFIG_AS_ENV=1 PGRX_PG_CONFIG_PATH="$(shell command -v $(PG_CONFIG))" cargo
 FOR_SERVER = --no-default-features --features pg$(PG_MAJOR) --target-dir $(BUILD_DIR)
 
-.PHONY: all build deps install run stop test bench lint schema-check clean
+.PHONY: all build deps install run stop test bench dist lint schema-check clean
 
 all: build
 
@@ -55,7 +56,11 @@ endif
 bench: install
 	@bench/run.sh
 
+dist:
+	@scripts/dist.sh
+
 lint: deps
+	@scripts/version.sh >/dev/null
 	cargo fmt --all --check
 	$(CARGO_PGRX) clippy --locked -p api_tokens $(FOR_SERVER) -- -D warnings
 	cargo clippy --locked --all-targets -p api_tokens_logic -p api_tokens_tests -- -D warnings
