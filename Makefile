@@ -3,6 +3,8 @@
 # make test     every test; the last line is "N passed, N failed"; PG=15, 16, 18 or all
 # make bench    measure, side by side with the query one would write by hand
 # make install  into the server of PG_CONFIG
+# make deb      a Debian package for the Postgres of PG_CONFIG, or for each of PG=all
+# make test-deb checks that package, and installs it in a fresh minimal Debian (as root)
 # make dist     the zip for PGXN
 
 # PG=16 chooses one of the servers to test on, and PG_CONFIG=... any other.
@@ -21,7 +23,7 @@ LIBRARY = $(BUILD_DIR)/release/libapi_tokens.so
 CARGO_PGRX = env PGRX_PG_CONFIG_AS_ENV=1 PGRX_PG_CONFIG_PATH="$(shell command -v $(PG_CONFIG))" cargo
 FOR_SERVER = --no-default-features --features pg$(PG_MAJOR) --target-dir $(BUILD_DIR)
 
-.PHONY: all build deps install run stop test bench dist lint schema-check clean
+.PHONY: all build deps install run stop test bench deb test-deb dist lint schema-check clean
 
 all: build
 
@@ -55,6 +57,17 @@ endif
 
 bench: install
 	@bench/run.sh
+
+ifeq ($(PG),all)
+deb:
+	@for major in 15 16 18; do $(MAKE) --no-print-directory deb PG=$$major || exit; done
+else
+deb: deps
+	@scripts/deb.sh
+endif
+
+test-deb: deb
+	@scripts/test-deb.sh
 
 dist:
 	@scripts/dist.sh
