@@ -13,15 +13,15 @@ name=postgresql-$PG_MAJOR-api-tokens
 revision=$version-1~deb$(. /etc/os-release && echo "${VERSION_ID%%.*}")
 arch=$(dpkg --print-architecture)
 maintainer=$(sed -n 's/^ *"maintainer": "\(.*\)",$/\1/p' META.json)
-if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
-    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) || die "outside of git, set SOURCE_DATE_EPOCH"
-fi
-export SOURCE_DATE_EPOCH
+epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+[ -n "$epoch" ] || die "outside of git, set SOURCE_DATE_EPOCH"
 
 # In a folder of its own, as the folders of this machine must not get into the library.
 build=target/deb/pg$PG_MAJOR
 RUSTFLAGS="--remap-path-prefix=$PWD=/api_tokens --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
     make --no-print-directory build BUILD_DIR="$build"
+# Only now: no timestamp gets into the library, and crates with C in them would be built anew for each commit.
+export SOURCE_DATE_EPOCH=$epoch
 
 say "packing $name $revision"
 work=target/deb/$name
