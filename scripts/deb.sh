@@ -13,7 +13,7 @@ name=postgresql-$PG_MAJOR-api-tokens
 revision=$version-1~deb$(. /etc/os-release && echo "${VERSION_ID%%.*}")
 arch=$(dpkg --print-architecture)
 maintainer=$(sed -n 's/^ *"maintainer": "\(.*\)",$/\1/p' META.json)
-epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct || true)}
 [ -n "$epoch" ] || die "outside of git, set SOURCE_DATE_EPOCH"
 
 # In a folder of its own, as the folders of this machine must not get into the library.
