@@ -3,6 +3,9 @@
 # make test     every test; the last line is "N passed, N failed"; PG=15, 16, 18 or all
 # make bench    measure, side by side with the query one would write by hand
 # make install  into the server of PG_CONFIG
+# make deb      a Debian package for the Postgres of PG_CONFIG, or for each of PG=all
+# make test-deb checks that package, and installs it in a fresh minimal Debian (as root)
+# make dist     the zip for PGXN
 
 # PG=16 chooses one of the servers to test on, and PG_CONFIG=... any other.
 ifeq ($(filter-out all,$(PG)),)
@@ -20,7 +23,7 @@ LIBRARY = $(BUILD_DIR)/release/libapi_tokens.so
 CARGO_PGRX = env PGRX_PG_CONFIG_AS_ENV=1 PGRX_PG_CONFIG_PATH="$(shell command -v $(PG_CONFIG))" cargo
 FOR_SERVER = --no-default-features --features pg$(PG_MAJOR) --target-dir $(BUILD_DIR)
 
-.PHONY: all build deps install run stop test test-long test-pg-upgrade bench bench-scaling lint deny schema-check clean
+.PHONY: all build deps install run stop test test-long test-pg-upgrade bench bench-scaling deb test-deb dist lint deny schema-check clean
 
 all: build
 
@@ -32,11 +35,11 @@ build: deps
 	@$(CARGO_PGRX) build --release --locked --lib -p api_tokens $(FOR_SERVER)
 
 install: build
-	@echo "== installing into $$($(PG_CONFIG) --pkglibdir) and $$($(PG_CONFIG) --sharedir)/extension"
-	@install -d "$$($(PG_CONFIG) --pkglibdir)" "$$($(PG_CONFIG) --sharedir)/extension"
-	@install -m 755 $(LIBRARY) "$$($(PG_CONFIG) --pkglibdir)/.api_tokens.so.new"
-	@mv -f "$$($(PG_CONFIG) --pkglibdir)/.api_tokens.so.new" "$$($(PG_CONFIG) --pkglibdir)/api_tokens.so"
-	@install -m 644 api_tokens.control sql/api_tokens--*.sql "$$($(PG_CONFIG) --sharedir)/extension/"
+	@echo "== installing into $(DESTDIR)$$($(PG_CONFIG) --pkglibdir) and $(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
+	@install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
+	@install -m 755 $(LIBRARY) "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/.api_tokens.so.new"
+	@mv -f "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/.api_tokens.so.new" "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/api_tokens.so"
+	@install -m 644 api_tokens.control sql/api_tokens--*.sql "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/"
 
 run: install
 	@scripts/run.sh
@@ -67,7 +70,22 @@ bench: install
 bench-scaling: install
 	@bench/scaling.sh
 
+ifeq ($(PG),all)
+deb:
+	@for major in 15 16 18; do $(MAKE) --no-print-directory deb PG=$$major || exit; done
+else
+deb: deps
+	@scripts/deb.sh
+endif
+
+test-deb: deb
+	@scripts/test-deb.sh
+
+dist:
+	@scripts/dist.sh
+
 lint: deps
+	@scripts/version.sh >/dev/null
 	@scripts/released-check.sh
 	cargo fmt --all --check
 	$(CARGO_PGRX) clippy --locked -p api_tokens $(FOR_SERVER) -- -D warnings
