@@ -16,6 +16,8 @@ expect() {
 }
 sql() { runuser -u postgres -- psql -qXAt -v ON_ERROR_STOP=1 -d app -c "$1"; }
 cd /
+# A server left running would keep mmdebstrap waiting for ever.
+trap 'pg_ctlcluster "$major" main stop -m immediate >/dev/null 2>&1 || true' EXIT
 
 expect "no Postgres before" "$(command -v psql || echo none)" none
 apt-get install -y -qq --no-install-recommends "$deb" >/root/apt.log 2>&1 || { cat /root/apt.log; exit 1; }
@@ -61,7 +63,6 @@ expect "nothing it brought is left" "$(cat /root/left)" ""
 expect "nor anything of its name" "$(find / -xdev \( -name '*api_tokens*' -o -name '*api-tokens*' \) ! -path '/root/*' ! -path '/proc/*')" ""
 pg_ctlcluster "$major" main restart
 expect "the server goes on without it" "$(sql "SELECT 1")" 1
-pg_ctlcluster "$major" main stop
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
