@@ -19,33 +19,6 @@ fn pause(sql: &mut Client, seconds: f64) {
 }
 
 #[test]
-fn who_waits_for_a_place_takes_the_first_that_becomes_free() {
-    let db = Database::new();
-    let mut sql = db.connect();
-    let made = create(&mut sql, ", max_uses => 1000");
-    for place in 1..=32 {
-        sql.batch_execute("BEGIN").expect("begin");
-        spend(&mut sql, &made.token, 1);
-        sql.batch_execute(&format!("PREPARE TRANSACTION '{}_{place}'", db.name)).expect("prepare");
-    }
-    let (mut waiter, token) = (db.connect(), made.token.clone());
-    let waiting = std::thread::spawn(move || spend(&mut waiter, &token, 1));
-    eventually("it waits", || {
-        let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
-            AND query LIKE '%api_token_validate%' AND pid <> pg_backend_pid()";
-        number(&mut sql, running, &[]) == 1
-    });
-    assert!(!waiting.is_finished());
-    // Neither the oldest nor the newest of them.
-    sql.batch_execute(&format!("COMMIT PREPARED '{}_16'", db.name)).expect("commit");
-    assert_eq!(waiting.join().expect("no panic"), "ok 967");
-    for place in (1..=32).filter(|place| *place != 16) {
-        sql.batch_execute(&format!("ROLLBACK PREPARED '{}_{place}'", db.name)).expect("rollback");
-    }
-    assert_eq!(spend(&mut sql, &made.token, 0), "ok 998");
-}
-
-#[test]
 fn a_refill_and_a_rollback_give_nothing_back_twice() {
     let db = Database::new();
     let (mut one, mut two) = (db.connect(), db.connect());

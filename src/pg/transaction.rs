@@ -67,22 +67,30 @@ pub fn outcome(transaction: u64) -> Outcome {
     }
 }
 
-const MOMENT: std::time::Duration = std::time::Duration::from_millis(5);
+/// In milliseconds.
+const MOMENT: i64 = 5;
 
 /// Waits a moment, after so many of them. What is waited for is no lock, so that Postgres finds no
 /// deadlock in it; but `lock_timeout` holds, and `statement_timeout`.
 pub fn wait_a_moment(moments: u32) {
     pgrx::check_for_interrupts!();
     // SAFETY: reads a setting, in milliseconds; 0 is none.
-    let timeout = u128::from(unsafe { pg_sys::LockTimeout }.unsigned_abs());
-    if timeout > 0 && (MOMENT * moments).as_millis() >= timeout {
+    let timeout = i64::from(unsafe { pg_sys::LockTimeout });
+    if timeout > 0 && MOMENT * i64::from(moments) >= timeout {
         pgrx::ereport!(
             ERROR,
             pgrx::PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
             "canceling statement due to lock timeout"
         );
     }
-    std::thread::sleep(MOMENT);
+    let wakes = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: waits on this process's own latch, shown as a wait of an extension, and resets it, as all
+    // waits of Postgres do.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, wakes as i32, MOMENT, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
 }
 
 /// Waits until a transaction has ended.
