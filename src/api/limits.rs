@@ -107,7 +107,7 @@ fn look(charged: Charged, cost: i32, allowance: &mut Allowance) -> Option<Reason
             allowance.note_left(left);
             (cost > 0 && !words::can_alter()).then_some(Reason::ReadOnly)
         }
-        Charged::Crowded { .. } => None,
+        Charged::Crowded => None,
     }
 }
 
