@@ -10,13 +10,28 @@ fn peak(sql: &mut Client) -> i64 {
     number(sql, line, &[])
 }
 
-/// Calls it so often in one statement, which is where memory of the statement would pile up.
-fn call(sql: &mut Client, expression: &str, times: u32) {
-    run(
-        sql,
-        &format!("SELECT count(({expression})::text) FROM generate_series(1, {times}) i"),
-        &[],
-    );
+/// By how much the peak of a new session grows from a tenth of so many calls to all of them, in one
+/// statement, which is where memory of the statement would pile up.
+fn growth(db: &Database, calls: impl Fn(u32) -> String, times: u32) -> i64 {
+    let mut sql = db.connect();
+    // The series itself is kept in memory, up to this.
+    sql.batch_execute("SET work_mem = '64kB'").expect("set");
+    run(&mut sql, &calls(times / 10), &[]);
+    let before = peak(&mut sql);
+    run(&mut sql, &calls(times), &[]);
+    peak(&mut sql) - before
+}
+
+#[test]
+fn what_piles_up_is_seen() {
+    let db = Database::new();
+    let piles = |times| {
+        format!(
+            "SELECT array_length(array_agg(repeat('x', 90)), 1) FROM generate_series(1, {times})"
+        )
+    };
+    let grown = growth(&db, piles, 50_000);
+    assert!(grown > 4_000, "{grown} kB");
 }
 
 #[test]
@@ -56,13 +71,10 @@ fn memory_stays_flat_over_many_calls() {
         ("api_token_scope_covers('{a,b:*}', 'b:' || i)".to_owned(), 100_000),
         ("api_token_from_header('Bearer ' || i)".to_owned(), 100_000),
     ] {
-        let mut sql = db.connect();
-        // The series itself is kept in memory, up to this.
-        sql.batch_execute("SET work_mem = '64kB'").expect("set");
-        call(&mut sql, &expression, times / 10);
-        let before = peak(&mut sql);
-        call(&mut sql, &expression, times);
-        let grown = peak(&mut sql) - before;
+        let calls = |times| {
+            format!("SELECT count(({expression})::text) FROM generate_series(1, {times}) i")
+        };
+        let grown = growth(&db, calls, times);
         // The pages of shared memory that it has come across count too: those that it has filled.
         let limit = if times > 3_000 { 4_000 } else { 4 * i64::from(times) };
         assert!(grown < limit.max(4_000), "{expression}: {grown} kB more after {times} calls");
