@@ -58,9 +58,9 @@ fn a_new_limit_holds_for_the_token_in_grace_too() {
     assert_eq!(text(&mut sql, name, &[&old.id]), "-", "the rest is the heir's own");
 
     update(&mut sql, &heir, r#"{"max_uses": null}"#);
-    let soon = text(&mut sql, "SELECT (clock_timestamp() + interval '1 s')::text", &[]);
+    let soon = text(&mut sql, "SELECT (clock_timestamp() + interval '3 s')::text", &[]);
     update(&mut sql, &heir, &format!(r#"{{"max_expires_at": "{soon}"}}"#));
-    pause(&mut sql, 1.1);
+    pause(&mut sql, 3.1);
     assert_eq!(verdict(&mut sql, &heir.token), "expired");
     assert_eq!(verdict(&mut sql, &old.token), "expired");
     let told = "SELECT count(DISTINCT token_id) FROM api_token_events() WHERE method = 'update'";
