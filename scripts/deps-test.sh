@@ -11,14 +11,8 @@ missing=
 [ "$PG_MAJOR" != 15 ] || has_library pg_cron || missing="$missing postgresql-15-cron"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 command -v npm >/dev/null || missing="$missing npm"
-if [ -n "$missing" ]; then
-    say "installing Debian packages for the tests:$missing"
-    if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
-    command -v apt-get >/dev/null || die "please install:$missing"
-    $sudo apt-get update -qq
-    # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
-fi
+# shellcheck disable=SC2086
+[ -z "$missing" ] || scripts/need.sh $missing
 
 # is_older MADE FROM: must what was made from this file be made again?
 is_older() { [ ! -e "$1" ] || [ "$2" -nt "$1" ]; }

@@ -15,9 +15,5 @@ ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 &&
 command -v cc >/dev/null || missing="$missing gcc libc6-dev"
 [ -n "$missing" ] || exit 0
 
-echo "== installing Debian packages:$missing"
-if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
-command -v apt-get >/dev/null || { echo "error: please install:$missing" >&2; exit 1; }
-$sudo apt-get update -qq
 # shellcheck disable=SC2086
-DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
+scripts/need.sh $missing

@@ -5,11 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 MINUTES=${MINUTES:-20}
-if ! command -v sqlsmith >/dev/null; then
-    say "installing sqlsmith"
-    if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
-    $sudo apt-get install -y -qq --no-install-recommends sqlsmith >/dev/null
-fi
+command -v sqlsmith >/dev/null || scripts/need.sh sqlsmith
 
 cluster=$(server_dir sqlsmith)
 remove_cluster "$cluster"

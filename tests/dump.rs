@@ -1,45 +1,6 @@
 //! A dump goes into an empty cluster, in each format, and everything works there.
 
 use api_tokens_tests::*;
-use postgres::{Client, NoTls};
-
-/// A second cluster, with the vault's keys of the first and nothing else of it.
-struct EmptyCluster(String);
-
-const PORT: &str = "5434";
-
-impl EmptyCluster {
-    fn start() -> Self {
-        let keys = cluster_dir().join("vault.keys");
-        let cluster = Self(cluster_dir().join("empty").to_str().expect("utf-8").to_owned());
-        let Self(data) = &cluster;
-        let init =
-            ["-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"];
-        assert!(as_server("initdb", &init));
-        let options = format!(
-            "-c listen_addresses= -c unix_socket_directories={} -c port={PORT} -c fsync=off \
-             -c api_tokens.vault_key_file={}",
-            host(),
-            keys.display()
-        );
-        let log = format!("{data}.log");
-        assert!(as_server("pg_ctl", &["-D", data, "-l", &log, "-w", "-o", &options, "start"]));
-        cluster
-    }
-
-    fn connect(&self, user: &str, database: &str) -> Client {
-        let mut config = postgres::Config::new();
-        config.host(&host()).port(PORT.parse().expect("a port")).user(user).dbname(database);
-        config.connect(NoTls).expect("connect to the empty cluster")
-    }
-}
-
-impl Drop for EmptyCluster {
-    fn drop(&mut self) {
-        as_server("pg_ctl", &["-D", &self.0, "-m", "immediate", "stop"]);
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 struct Original {
     db: Database,
@@ -96,7 +57,7 @@ const TOLD: &str = "
     SELECT t::text FROM api_token_list('acme', true) t
     UNION ALL SELECT v::text FROM api_vault_versions('acme', 'stripe') v ORDER BY 1";
 
-fn works(restored: &EmptyCluster, database: &str, original: &Original) {
+fn works(restored: &OtherCluster, database: &str, original: &Original) {
     let mut before = original.db.connect();
     let mut sql = restored.connect("postgres", database);
     assert_eq!(
@@ -142,20 +103,20 @@ fn works(restored: &EmptyCluster, database: &str, original: &Original) {
 #[test]
 fn a_dump_goes_into_an_empty_cluster() {
     let original = original();
-    let restored = EmptyCluster::start();
+    let restored = OtherCluster::start(&cluster_dir().join("vault.keys"));
     let (host, name) = (host(), &original.db.name);
     let here = ["-h", &host, "-U", "postgres"];
-    let there = ["-h", &host, "-p", PORT, "-U", "postgres"];
+    let port = OtherCluster::PORT.to_string();
+    let there = ["-h", &host, "-p", &port, "-U", "postgres"];
     let done = |program: &str, at: &[&str], arguments: &[&str]| {
         assert!(as_server(program, &[at, arguments].concat()), "{program} {arguments:?}");
     };
-    let path = |suffix: &str| format!("{}.{suffix}", restored.0);
-    let roles = path("roles");
+    let roles = restored.path("roles");
     done("pg_dumpall", &here, &["--roles-only", "-f", &roles]);
     // The superuser is there already.
     done("psql", &there, &["-q", "-f", &roles]);
     for (format, options) in [("p", &[] as &[&str]), ("c", &["-j", "1"]), ("d", &["-j", "2"])] {
-        let (file, database) = (path(format), format!("restored_{format}"));
+        let (file, database) = (restored.path(format), format!("restored_{format}"));
         done("pg_dump", &here, &["-F", format, "-f", &file, name]);
         done("createdb", &there, &["-T", "template0", &database]);
         if format == "p" {

@@ -2,6 +2,9 @@
 //!
 //! `make test` starts the cluster and says where it is; see `scripts/test.sh`.
 
+mod cluster;
+pub use cluster::{OtherCluster, connect_on};
+
 use fallible_iterator::FallibleIterator;
 use postgres::error::DbError;
 use postgres::types::ToSql;
@@ -110,6 +113,19 @@ impl Drop for Database {
             let _ = admin.batch_execute(&format!("DROP ROLE {role}"));
         }
     }
+}
+
+/// What a check that costs so much says: `ok` or the reason, and what remains.
+pub fn spend(client: &mut Client, token: &str, cost: i32) -> String {
+    let answer = "SELECT concat_ws(' ', CASE WHEN ok THEN 'ok' ELSE reason END, remaining)
+        FROM api_token_validate($1, cost => $2)";
+    let row = client.query_one(answer, &[&token, &cost]);
+    row.unwrap_or_else(|error| panic!("{error:?}")).get(0)
+}
+
+pub fn update(client: &mut Client, token: &Created, changes: &str) {
+    let update = "SELECT api_token_update($1::text::uuid, $2::text::jsonb)";
+    run(client, update, &[&token.id, &changes]);
 }
 
 pub fn run(client: &mut Client, sql: &str, params: Params) {
@@ -318,9 +334,7 @@ impl Standby {
     }
 
     pub fn connect(&self, database: &str) -> postgres::Client {
-        let mut config = postgres::Config::new();
-        config.host(&host()).port(5433).user("postgres").dbname(database);
-        config.connect(postgres::NoTls).expect("connect to the standby")
+        connect_on(5433, "postgres", database).expect("connect to the standby")
     }
 }
 

@@ -3,17 +3,6 @@
 use api_tokens_tests::*;
 use postgres::Client;
 
-/// What a check that costs so much says: the reason or "ok", and what is left.
-fn spend(sql: &mut Client, token: &str, cost: i32) -> String {
-    let call =
-        "SELECT coalesce(reason, 'ok') || ' ' || remaining FROM api_token_validate($1, cost => $2)";
-    text(sql, call, &[&token, &cost])
-}
-
-fn update(sql: &mut Client, token: &Created, changes: &str) {
-    run(sql, &format!("SELECT api_token_update('{}', '{changes}')", token.id), &[]);
-}
-
 fn pause(sql: &mut Client, seconds: f64) {
     run(sql, &format!("SELECT pg_sleep({seconds})"), &[]);
 }

@@ -5,14 +5,6 @@ use api_tokens_tests::*;
 use postgres::Client;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// `ok` or the reason, and what remains.
-fn spend(sql: &mut Client, token: &str, cost: i32) -> String {
-    let answer = "SELECT concat_ws(' ', CASE WHEN ok THEN 'ok' ELSE reason END, remaining)
-        FROM api_token_validate($1, cost => $2)";
-    let row = sql.query_one(answer, &[&token, &cost]).unwrap_or_else(|error| panic!("{error:?}"));
-    row.get(0)
-}
-
 fn left(sql: &mut Client, token: &str) -> i64 {
     number(sql, "SELECT remaining FROM api_token_validate($1, cost => 0)", &[&token])
 }

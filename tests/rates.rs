@@ -5,18 +5,6 @@ use api_tokens_tests::*;
 use postgres::Client;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// `ok` or the reason, and what remains.
-fn call(sql: &mut Client, token: &str, cost: i32) -> String {
-    let answer = "SELECT concat_ws(' ', CASE WHEN ok THEN 'ok' ELSE reason END, remaining)
-        FROM api_token_validate($1, cost => $2)";
-    let row = sql.query_one(answer, &[&token, &cost]).unwrap_or_else(|error| panic!("{error:?}"));
-    row.get(0)
-}
-
-fn update(sql: &mut Client, token: &Created, changes: &str) {
-    run(sql, "SELECT api_token_update($1::text::uuid, $2::text::jsonb)", &[&token.id, &changes]);
-}
-
 const HOURLY: &str = ", rate_limit => 3, rate_window => '1 hour'";
 
 #[test]
@@ -31,14 +19,14 @@ fn of_so_many_calls_per_window_by_32_clients_exactly_so_many_pass() {
             scope.spawn(|| {
                 let mut sql = db.connect();
                 for _ in 0..50 {
-                    let passes = call(&mut sql, &made.token, 1).starts_with("ok");
+                    let passes = spend(&mut sql, &made.token, 1).starts_with("ok");
                     passed.fetch_add(passes.into(), Ordering::Relaxed);
                 }
             });
         }
     });
     assert_eq!(passed.into_inner(), 500);
-    assert_eq!(call(&mut sql, &made.token, 1), "rate_limited 0");
+    assert_eq!(spend(&mut sql, &made.token, 1), "rate_limited 0");
 }
 
 #[test]
@@ -47,11 +35,11 @@ fn remaining_and_retry_after_are_told() {
     let db = Database::new();
     let mut sql = db.connect();
     let made = create(&mut sql, HOURLY);
-    assert_eq!(call(&mut sql, &made.token, 0), "ok 3");
-    assert_eq!(call(&mut sql, &made.token, 2), "ok 1");
-    assert_eq!(call(&mut sql, &made.token, 2), "rate_limited 1");
-    assert_eq!(call(&mut sql, &made.token, 1), "ok 0");
-    assert_eq!(call(&mut sql, &made.token, 0), "ok 0", "asking is free");
+    assert_eq!(spend(&mut sql, &made.token, 0), "ok 3");
+    assert_eq!(spend(&mut sql, &made.token, 2), "ok 1");
+    assert_eq!(spend(&mut sql, &made.token, 2), "rate_limited 1");
+    assert_eq!(spend(&mut sql, &made.token, 1), "ok 0");
+    assert_eq!(spend(&mut sql, &made.token, 0), "ok 0", "asking is free");
     // One call runs out in 20 minutes. When to come again is told the same at any time, to a
     // millisecond.
     let again = "SELECT reason, extract(epoch FROM retry_after)::float8, extract(epoch FROM clock_timestamp() + retry_after)::float8
@@ -76,11 +64,11 @@ fn whoever_waits_as_long_as_told_passes() {
     let db = Database::new();
     let mut sql = db.connect();
     let made = create(&mut sql, ", rate_limit => 1, rate_window => '300 ms'");
-    assert_eq!(call(&mut sql, &made.token, 1), "ok 0");
+    assert_eq!(spend(&mut sql, &made.token, 1), "ok 0");
     let refused = "SELECT retry_after FROM api_token_validate($1) WHERE reason = 'rate_limited'";
     let wait = text(&mut sql, refused, &[&made.token]);
     run(&mut sql, "SELECT pg_sleep_for($1::text::interval)", &[&wait]);
-    assert_eq!(call(&mut sql, &made.token, 1), "ok 0");
+    assert_eq!(spend(&mut sql, &made.token, 1), "ok 0");
 }
 
 #[test]
@@ -89,17 +77,17 @@ fn an_update_takes_effect_at_once_and_keeps_what_was_called() {
     let db = Database::new();
     let (mut sql, mut other) = (db.connect(), db.connect());
     let made = create(&mut sql, HOURLY);
-    assert_eq!(call(&mut other, &made.token, 3), "ok 0");
+    assert_eq!(spend(&mut other, &made.token, 3), "ok 0");
     update(&mut sql, &made, r#"{"name": "n"}"#);
-    assert_eq!(call(&mut other, &made.token, 1), "rate_limited 0");
+    assert_eq!(spend(&mut other, &made.token, 1), "rate_limited 0");
     update(&mut sql, &made, r#"{"rate_limit": 10}"#);
-    assert_eq!(call(&mut other, &made.token, 1), "ok 6");
+    assert_eq!(spend(&mut other, &made.token, 1), "ok 6");
     update(&mut sql, &made, r#"{"rate_window": "2 hours"}"#);
-    assert_eq!(call(&mut other, &made.token, 0), "ok 6", "four were called");
+    assert_eq!(spend(&mut other, &made.token, 0), "ok 6", "four were called");
     update(&mut sql, &made, r#"{"rate_limit": 2}"#);
-    assert_eq!(call(&mut other, &made.token, 1), "rate_limited 0");
+    assert_eq!(spend(&mut other, &made.token, 1), "rate_limited 0");
     update(&mut sql, &made, r#"{"rate_limit": null, "rate_window": null}"#);
-    assert_eq!(call(&mut other, &made.token, 1), "ok");
+    assert_eq!(spend(&mut other, &made.token, 1), "ok");
 }
 
 #[test]
@@ -108,12 +96,12 @@ fn a_rate_belongs_to_the_family() {
     let db = Database::new();
     let mut sql = db.connect();
     let old = create(&mut sql, HOURLY);
-    call(&mut sql, &old.token, 2);
+    spend(&mut sql, &old.token, 2);
     let new = refresh(&mut sql, &old.token, ", '1 hour'").expect("refresh");
-    assert_eq!(call(&mut sql, &new.token, 1), "ok 0");
-    assert_eq!(call(&mut sql, &old.token, 1), "rate_limited 0");
+    assert_eq!(spend(&mut sql, &new.token, 1), "ok 0");
+    assert_eq!(spend(&mut sql, &old.token, 1), "rate_limited 0");
     let another = create(&mut sql, HOURLY);
-    assert_eq!(call(&mut sql, &another.token, 1), "ok 2");
+    assert_eq!(spend(&mut sql, &another.token, 1), "ok 2");
 }
 
 #[test]
@@ -123,21 +111,21 @@ fn a_namespace_is_limited_together_with_its_tokens_own_limits() {
     let (mut sql, mut other) = (db.connect(), db.connect());
     let (one, two) = (create(&mut sql, HOURLY), create(&mut sql, ""));
     let foreign = text(&mut sql, "SELECT token FROM api_token_create('other')", &[]);
-    assert_eq!(call(&mut other, &two.token, 1), "ok");
+    assert_eq!(spend(&mut other, &two.token, 1), "ok");
     run(&mut sql, "SELECT api_token_set_namespace_limit('acme', 5, '1 day')", &[]);
-    assert_eq!(call(&mut other, &two.token, 2), "ok 3", "at once, in every session");
-    assert_eq!(call(&mut other, &one.token, 1), "ok 2", "the least of both");
-    assert_eq!(call(&mut other, &two.token, 2), "ok 0");
-    assert_eq!(call(&mut other, &foreign, 1), "ok");
+    assert_eq!(spend(&mut other, &two.token, 2), "ok 3", "at once, in every session");
+    assert_eq!(spend(&mut other, &one.token, 1), "ok 2", "the least of both");
+    assert_eq!(spend(&mut other, &two.token, 2), "ok 0");
+    assert_eq!(spend(&mut other, &foreign, 1), "ok");
     // What the namespace refuses costs the token's own limit nothing, and the other way round.
-    assert_eq!(call(&mut other, &one.token, 1), "rate_limited 0");
+    assert_eq!(spend(&mut other, &one.token, 1), "rate_limited 0");
     run(&mut sql, "SELECT api_token_set_namespace_limit('acme', 100, '1 day')", &[]);
-    assert_eq!(call(&mut other, &one.token, 2), "ok 0");
-    assert_eq!(call(&mut other, &two.token, 0), "ok 93");
-    assert_eq!(call(&mut other, &one.token, 1), "rate_limited 0");
-    assert_eq!(call(&mut other, &two.token, 0), "ok 93");
+    assert_eq!(spend(&mut other, &one.token, 2), "ok 0");
+    assert_eq!(spend(&mut other, &two.token, 0), "ok 93");
+    assert_eq!(spend(&mut other, &one.token, 1), "rate_limited 0");
+    assert_eq!(spend(&mut other, &two.token, 0), "ok 93");
     run(&mut sql, "SELECT api_token_set_namespace_limit('acme', NULL, NULL)", &[]);
-    assert_eq!(call(&mut other, &two.token, 1000), "ok");
+    assert_eq!(spend(&mut other, &two.token, 1000), "ok");
     let events = "SELECT count(*) FROM api_token_events() WHERE method = 'set_namespace_limit' AND namespace = 'acme'";
     assert_eq!(number(&mut sql, events, &[]), 3);
 }
@@ -149,7 +137,7 @@ fn retry_after_is_that_of_the_limit_that_gives_way_last() {
     let mut sql = db.connect();
     let made = create(&mut sql, ", rate_limit => 1, rate_window => '1 hour'");
     run(&mut sql, "SELECT api_token_set_namespace_limit('acme', 1, '10 days')", &[]);
-    call(&mut sql, &made.token, 1);
+    spend(&mut sql, &made.token, 1);
     let days = "SELECT extract(epoch FROM retry_after) / 86400 > 9 FROM api_token_validate($1)";
     assert!(truth(&mut sql, days, &[&made.token]));
     // Caches must hear of it: an answer of theirs is not charged.
@@ -167,10 +155,10 @@ fn a_limit_that_is_rolled_back_was_never_set() {
     let made = create(&mut sql, "");
     sql.batch_execute("BEGIN; SELECT api_token_set_namespace_limit('acme', 1, '1 day')")
         .expect("set");
-    assert_eq!(call(&mut sql, &made.token, 1), "ok 0", "it holds here");
-    assert_eq!(call(&mut other, &made.token, 1), "ok");
+    assert_eq!(spend(&mut sql, &made.token, 1), "ok 0", "it holds here");
+    assert_eq!(spend(&mut other, &made.token, 1), "ok");
     sql.batch_execute("ROLLBACK").expect("rollback");
-    assert_eq!(call(&mut sql, &made.token, 1), "ok");
+    assert_eq!(spend(&mut sql, &made.token, 1), "ok");
 }
 
 #[test]
@@ -179,29 +167,29 @@ fn all_limits_are_looked_at_before_any_is_charged() {
     let db = Database::new();
     let mut sql = db.connect();
     let made = create(&mut sql, ", max_uses => 4, rate_limit => 3, rate_window => '1 day'");
-    assert_eq!(call(&mut sql, &made.token, 2), "ok 1");
+    assert_eq!(spend(&mut sql, &made.token, 2), "ok 1");
     assert_eq!(
-        call(&mut sql, &made.token, 3),
+        spend(&mut sql, &made.token, 3),
         "usage_exceeded 1",
         "the first reason, the least left"
     );
-    assert_eq!(call(&mut sql, &made.token, 2), "rate_limited 1");
-    assert_eq!(call(&mut sql, &made.token, 1), "ok 0", "neither had cost anything");
+    assert_eq!(spend(&mut sql, &made.token, 2), "rate_limited 1");
+    assert_eq!(spend(&mut sql, &made.token, 1), "ok 0", "neither had cost anything");
     update(&mut sql, &made, r#"{"rate_limit": null, "rate_window": null}"#);
-    assert_eq!(call(&mut sql, &made.token, 0), "ok 1");
+    assert_eq!(spend(&mut sql, &made.token, 0), "ok 1");
     // Refused for something else.
     let scoped = create(&mut sql, HOURLY);
     let refused = "SELECT reason FROM api_token_validate($1, '{a}')";
     assert_eq!(text(&mut sql, refused, &[&scoped.token]), "insufficient_scope");
-    assert_eq!(call(&mut sql, &scoped.token, 0), "ok 3");
+    assert_eq!(spend(&mut sql, &scoped.token, 0), "ok 3");
     // A rate is of calls, not of what became of them: a rollback does not give it back.
     sql.batch_execute("BEGIN").expect("begin");
-    call(&mut sql, &scoped.token, 1);
+    spend(&mut sql, &scoped.token, 1);
     sql.batch_execute("ROLLBACK").expect("rollback");
-    assert_eq!(call(&mut sql, &scoped.token, 0), "ok 2");
+    assert_eq!(spend(&mut sql, &scoped.token, 0), "ok 2");
     // Nor does it need to be written down.
     sql.batch_execute("BEGIN READ ONLY").expect("begin");
-    assert_eq!(call(&mut sql, &scoped.token, 1), "ok 1");
+    assert_eq!(spend(&mut sql, &scoped.token, 1), "ok 1");
     sql.batch_execute("ROLLBACK").expect("rollback");
 }
 
@@ -211,17 +199,17 @@ fn a_standby_limits_on_its_own_and_spends_nothing() {
     let db = Database::new();
     let mut sql = db.connect();
     let (rated, counted) = (create(&mut sql, HOURLY), create(&mut sql, ", max_uses => 2"));
-    call(&mut sql, &rated.token, 3);
-    call(&mut sql, &counted.token, 1);
+    spend(&mut sql, &rated.token, 3);
+    spend(&mut sql, &counted.token, 1);
     let standby = Standby::start();
     let mut replica = standby.connect(&db.name);
-    assert_eq!(call(&mut replica, &rated.token, 3), "ok 0");
-    assert_eq!(call(&mut replica, &rated.token, 1), "rate_limited 0");
-    assert_eq!(call(&mut replica, &counted.token, 1), "read_only 1");
-    assert_eq!(call(&mut replica, &counted.token, 0), "ok 1");
+    assert_eq!(spend(&mut replica, &rated.token, 3), "ok 0");
+    assert_eq!(spend(&mut replica, &rated.token, 1), "rate_limited 0");
+    assert_eq!(spend(&mut replica, &counted.token, 1), "read_only 1");
+    assert_eq!(spend(&mut replica, &counted.token, 0), "ok 1");
     run(&mut replica, "SELECT pg_promote()", &[]);
-    assert_eq!(call(&mut replica, &counted.token, 1), "ok 0");
-    assert_eq!(call(&mut replica, &counted.token, 1), "usage_exceeded 0");
+    assert_eq!(spend(&mut replica, &counted.token, 1), "ok 0");
+    assert_eq!(spend(&mut replica, &counted.token, 1), "usage_exceeded 0");
 }
 
 #[test]
@@ -232,8 +220,8 @@ fn stats_tell_of_limits() {
     let made = create(&mut sql, HOURLY);
     let used = "SELECT rate_map_used FROM api_token_stats()";
     let before = number(&mut sql, used, &[]);
-    call(&mut sql, &made.token, 3);
-    call(&mut sql, &made.token, 1);
+    spend(&mut sql, &made.token, 3);
+    spend(&mut sql, &made.token, 1);
     assert_eq!(number(&mut sql, used, &[]), before + 1);
     let stats = "SELECT rate_map_capacity >= 65536 AND (refused ->> 'rate_limited')::int > 0 FROM api_token_stats()";
     assert!(truth(&mut sql, stats, &[]));
@@ -246,18 +234,18 @@ fn a_crash_gives_back_no_committed_use() {
     let mut sql = db.connect();
     let made = create(&mut sql, ", max_uses => 10");
     sql.batch_execute("CHECKPOINT").expect("checkpoint");
-    assert_eq!(call(&mut sql, &made.token, 2), "ok 8");
+    assert_eq!(spend(&mut sql, &made.token, 2), "ok 8");
     let mut open = db.connect();
     open.batch_execute("BEGIN").expect("begin");
-    assert_eq!(call(&mut open, &made.token, 4), "ok 4");
+    assert_eq!(spend(&mut open, &made.token, 4), "ok 4");
     // Nothing that a later commit would have to write for it.
-    assert_eq!(call(&mut sql, &made.token, 1), "ok 3");
+    assert_eq!(spend(&mut sql, &made.token, 1), "ok 3");
     restart("immediate", "");
     let mut sql = db.connect();
-    assert_eq!(call(&mut sql, &made.token, 0), "ok 7", "what was not committed is given back");
-    assert_eq!(call(&mut sql, &made.token, 7), "ok 0");
+    assert_eq!(spend(&mut sql, &made.token, 0), "ok 7", "what was not committed is given back");
+    assert_eq!(spend(&mut sql, &made.token, 7), "ok 0");
     restart("immediate", "");
-    assert_eq!(call(&mut db.connect(), &made.token, 1), "usage_exceeded 0");
+    assert_eq!(spend(&mut db.connect(), &made.token, 1), "usage_exceeded 0");
 }
 
 #[test]
@@ -279,7 +267,7 @@ fn without_preloading_a_limited_token_fails_closed() {
         failure(&mut sql, "SELECT api_token_validate_many(ARRAY[$1])", &[token]);
         failure(&mut sql, "SELECT api_token_require($1)", &[token]);
     }
-    assert_eq!(call(&mut sql, &free.token, 1), "ok");
+    assert_eq!(spend(&mut sql, &free.token, 1), "ok");
     let revoked = "SELECT api_token_invalidate($1)";
     run(&mut sql, revoked, &[&made.token]);
     assert_eq!(verdict(&mut sql, &made.token), "revoked", "what is refused anyhow needs no limit");
@@ -372,13 +360,13 @@ fn what_has_run_out_does_not_come_back_with_a_lower_limit() {
     let db = Database::new();
     let mut sql = db.connect();
     let made = create(&mut sql, ", rate_limit => 1000, rate_window => '0.2 s'");
-    assert_eq!(call(&mut sql, &made.token, 1000), "ok 0");
+    assert_eq!(spend(&mut sql, &made.token, 1000), "ok 0");
     run(&mut sql, "SELECT pg_sleep(0.25)", &[]);
     update(&mut sql, &made, r#"{"rate_limit": 10, "rate_window": "1 hour"}"#);
-    assert_eq!(call(&mut sql, &made.token, 0), "ok 10");
+    assert_eq!(spend(&mut sql, &made.token, 0), "ok 10");
     // Lowered at once, all of it is used up, and no more than that.
     update(&mut sql, &made, r#"{"rate_limit": 1000, "rate_window": "1 hour"}"#);
-    assert_eq!(call(&mut sql, &made.token, 1000), "ok 0");
+    assert_eq!(spend(&mut sql, &made.token, 1000), "ok 0");
     update(&mut sql, &made, r#"{"rate_limit": 10, "rate_window": "1 hour"}"#);
     let wait =
         "SELECT retry_after <= '6 min' AND retry_after > '5 min' FROM api_token_validate($1)";
@@ -393,8 +381,8 @@ fn a_new_rate_holds_for_the_token_in_grace_too() {
     let old = create(&mut sql, ", rate_limit => 1000, rate_window => '1 s'");
     let heir = refresh(&mut sql, &old.token, ", grace => '1 hour'").expect("an heir");
     update(&mut sql, &heir, r#"{"rate_limit": 2, "rate_window": "1 hour"}"#);
-    assert_eq!(call(&mut sql, &heir.token, 2), "ok 0");
-    assert_eq!(call(&mut sql, &old.token, 1), "rate_limited 0");
+    assert_eq!(spend(&mut sql, &heir.token, 2), "ok 0");
+    assert_eq!(spend(&mut sql, &old.token, 1), "rate_limited 0");
 }
 
 #[test]
@@ -403,7 +391,7 @@ fn read_only_tells_no_time_to_wait() {
     let db = Database::new();
     let mut sql = db.connect();
     let made = create(&mut sql, ", max_uses => 10, rate_limit => 2, rate_window => '1 min'");
-    call(&mut sql, &made.token, 2);
+    spend(&mut sql, &made.token, 2);
     sql.batch_execute("BEGIN READ ONLY").expect("begin");
     let told = "SELECT reason || coalesce(retry_after::text, '') FROM api_token_validate($1)";
     assert_eq!(text(&mut sql, told, &[&made.token]), "read_only");

@@ -313,57 +313,6 @@ fn statistics_of_statements_hold_no_value() {
     assert!(truth(&mut sql, seen, &[]));
 }
 
-/// Another cluster beside the test's, with a key file of its own; gone when it is dropped.
-struct OtherCluster {
-    home: PathBuf,
-}
-
-impl OtherCluster {
-    const PORT: u16 = 5434;
-
-    fn start() -> Self {
-        let other = Self { home: cluster_dir().join("other") };
-        let data = other.path("data");
-        assert!(as_server(
-            "initdb",
-            &["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        ));
-        let options = format!(
-            "-c port={} -c listen_addresses= -c unix_socket_directories={} -c fsync=off -c api_tokens.vault_key_file={}",
-            Self::PORT,
-            host(),
-            other.path("vault.keys")
-        );
-        other.write_keys(&[SECOND]);
-        assert!(as_server(
-            "pg_ctl",
-            &["-D", &data, "-l", &other.path("log"), "-w", "-o", &options, "start"]
-        ));
-        other
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.home.join(name).to_str().expect("utf-8").to_owned()
-    }
-
-    fn write_keys(&self, lines: &[&str]) {
-        write_key_file(&self.home.join("vault.keys"), &self.home.join("data"), lines);
-    }
-
-    fn connect(&self, database: &str) -> Client {
-        let mut config = postgres::Config::new();
-        config.host(&host()).port(Self::PORT).user("postgres").dbname(database);
-        config.connect(postgres::NoTls).expect("connect to the other cluster")
-    }
-}
-
-impl Drop for OtherCluster {
-    fn drop(&mut self) {
-        as_server("pg_ctl", &["-D", &self.path("data"), "-m", "immediate", "stop"]);
-        let _ = std::fs::remove_dir_all(&self.home);
-    }
-}
-
 #[test]
 fn a_dump_opens_in_another_cluster_with_the_ring_and_not_without() {
     let db = Database::new();
@@ -374,18 +323,21 @@ fn a_dump_opens_in_another_cluster_with_the_ring_and_not_without() {
         store(&mut sql, namespace, &format!("value of {namespace}"));
     }
     let token = create(&mut sql, "").token;
-    let other = OtherCluster::start();
+    let keys = cluster_dir().join("other.keys");
+    let write_keys = |lines: &[&str]| write_key_file(&keys, &cluster_dir().join("data"), lines);
+    write_keys(&[SECOND]);
+    let other = OtherCluster::start(&keys);
     let dump = other.path("dump");
     let host = host();
     let from = ["-h", &host, "-U", "postgres", "-Fd", "-f", &dump, &db.name];
     assert!(as_server("pg_dump", &from));
     let port = OtherCluster::PORT.to_string();
-    let mut admin = other.connect("postgres");
+    let mut admin = other.connect("postgres", "postgres");
     admin.batch_execute("CREATE DATABASE restored").expect("create");
     let to = ["-h", &host, "-p", &port, "-U", "postgres", "-j", "2", "-e", "-d", "restored", &dump];
     assert!(as_server("pg_restore", &to));
 
-    let mut restored = other.connect("restored");
+    let mut restored = other.connect("postgres", "restored");
     let verified =
         "SELECT object || ' ' || result || ' ' || count FROM api_vault_verify() WHERE count > 0";
     assert_eq!(
@@ -399,7 +351,7 @@ fn a_dump_opens_in_another_cluster_with_the_ring_and_not_without() {
     ] {
         assert_eq!(failure(&mut restored, call, &[]).code().code(), "55000", "{call}");
     }
-    other.write_keys(&[FIRST]);
+    write_keys(&[FIRST]);
     reload(&mut restored);
     assert_eq!(column(&mut restored, verified, &[]), ["data key ok 2", "value ok 4"]);
     assert_eq!(get(&mut restored, "b"), "value of b");

@@ -1,7 +1,7 @@
 //! A server that can be killed: a child of the test, so that none of it is left as a zombie.
 
 use api_tokens_tests::*;
-use postgres::{Client, Config, NoTls};
+use postgres::Client;
 use std::fs::{File, read_to_string};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -65,9 +65,7 @@ impl Server {
     }
 
     fn try_connect(&self, database: &str) -> Option<Client> {
-        let mut config = Config::new();
-        config.host(&host()).port(Self::PORT).user("postgres").dbname(database);
-        config.connect(NoTls).ok()
+        connect_on(Self::PORT, "postgres", database).ok()
     }
 
     pub fn connect(&self) -> Client {
