@@ -20,7 +20,7 @@ fn the_readmes_line_cleans_up_and_its_runs_can_be_seen() {
     let (dead, live) = (create(&mut admin, ""), create(&mut admin, ""));
     age(&mut admin, &dead, "revoked_at = now() - interval '31 days'");
     let mut keeper = connect_to(&host(), "keeper", "postgres");
-    let line = readme_block("cron.schedule");
+    let line = block_of("README.md", "cron.schedule");
     assert!(line.contains("'17 3 * * *'"), "{line}");
     let every_minute = line.replace("17 3 * * *", "* * * * *");
     keeper.batch_execute(&every_minute).expect("schedule");

@@ -262,11 +262,11 @@ pub fn psql(database: &str, script: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
-/// The one block of the README that has this in it.
-pub fn readme_block(part: &str) -> String {
-    let markdown = std::fs::read_to_string(root().join("README.md")).expect("README");
+/// The first block of a page that has this in it.
+pub fn block_of(page: &str, part: &str) -> String {
+    let markdown = std::fs::read_to_string(root().join(page)).expect(page);
     let found = sql_blocks(&markdown).into_iter().find(|(_, sql)| sql.contains(part));
-    found.unwrap_or_else(|| panic!("no block of the README has {part}")).1
+    found.unwrap_or_else(|| panic!("no block of {page} has {part}")).1
 }
 
 /// Runs a program of the server as the server's user; says whether it succeeded.

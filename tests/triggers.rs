@@ -145,13 +145,15 @@ fn a_trigger_that_is_set_up_wrong_says_how() {
     assert_eq!(direct.code().code(), "39P01");
 }
 
-/// The README's table of orders with its guard and audit, and a role that may write.
+const PAGE: &str = "docs/triggers.md";
+
+/// The page's table of orders with its guard and audit, and a role that may write.
 fn orders(db: &mut Database) -> (Client, Client) {
     let role = db.role("app", &["validate"]);
     let mut admin = db.connect();
-    let table = readme_block("CREATE TABLE orders").replace("TO app", &format!("TO {role}"));
-    let table = &table[..table.find("SELECT token AS").expect("the tokens come last")];
-    for block in [table, &readme_block("orders_guard"), &readme_block("orders_audit")] {
+    let table = block_of(PAGE, "CREATE TABLE orders").replace("TO app", &format!("TO {role}"));
+    let table = &table[table.find("CREATE TABLE").expect("a table")..];
+    for block in [table, &block_of(PAGE, "orders_guard"), &block_of(PAGE, "orders_audit")] {
         admin.batch_execute(block).expect(block);
     }
     let app = db.connect_as(&role);
@@ -159,7 +161,7 @@ fn orders(db: &mut Database) -> (Client, Client) {
 }
 
 #[test]
-fn the_readmes_guard_lets_nobody_write_without_scope() {
+fn the_pages_guard_lets_nobody_write_without_scope() {
     let mut db = Database::new();
     let (mut admin, mut app) = orders(&mut db);
     let app_role = text(&mut app, "SELECT current_user", &[]);
@@ -203,7 +205,7 @@ fn the_readmes_guard_lets_nobody_write_without_scope() {
 }
 
 #[test]
-fn the_readmes_audit_names_the_token() {
+fn the_pages_audit_names_the_token() {
     let mut db = Database::new();
     let (mut admin, mut app) = orders(&mut db);
     let made = create(&mut admin, ", scopes => '{orders:*}'");
@@ -226,10 +228,10 @@ fn the_readmes_audit_names_the_token() {
 }
 
 #[test]
-fn the_readmes_customers_take_their_tokens_along() {
+fn the_pages_customers_take_their_tokens_along() {
     let db = Database::new();
     let mut sql = db.connect();
-    sql.batch_execute(&readme_block("CREATE TABLE customers")).expect("customers");
+    sql.batch_execute(&block_of(PAGE, "CREATE TABLE customers")).expect("customers");
     run(&mut sql, "INSERT INTO customers VALUES ('acme')", &[]);
     let made = create(&mut sql, "");
     run(&mut sql, "DELETE FROM customers", &[]);

@@ -186,7 +186,7 @@ impl SourceError {
     }
 }
 
-/// The closed set of codes this extension raises (README, "Errors").
+/// The closed set of codes this extension raises (docs/reference.md, "Errors").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SqlState {
     NullValueNotAllowed,
