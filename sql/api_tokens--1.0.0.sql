@@ -978,3 +978,32 @@ REVOKE EXECUTE ON ROUTINE
     @extschema@.api_tokens_grant(regrole, text),
     @extschema@.api_tokens_revoke(regrole, text)
 FROM PUBLIC;
+
+-- Default privileges of whoever installs may have handed out more, to roles of their own. Nobody has a
+-- right here before it is granted.
+DO $$
+DECLARE
+    closing text;
+BEGIN
+    FOR closing IN
+        SELECT DISTINCT pg_catalog.format('REVOKE ALL ON %s FROM %s', o.what,
+            CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
+        FROM (
+            SELECT 'SCHEMA api_tokens' AS what, n.nspacl AS rights, n.nspowner AS owner, true AS is_closed
+            FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'api_tokens'
+            UNION ALL
+            SELECT pg_catalog.concat(CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END, c.oid::pg_catalog.regclass),
+                c.relacl, c.relowner, true
+            FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) 'api_tokens'::pg_catalog.regnamespace
+                AND c.relkind IN ('r', 'v', 'S')
+            UNION ALL
+            SELECT pg_catalog.concat('ROUTINE ', p.oid::pg_catalog.regprocedure), p.proacl, p.proowner, false
+            FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_depend d ON d.objid OPERATOR(pg_catalog.=) p.oid
+                AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
+            JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid AND e.extname OPERATOR(pg_catalog.=) 'api_tokens'
+        ) o, LATERAL pg_catalog.aclexplode(o.rights) a
+        WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner AND (o.is_closed OR a.grantee OPERATOR(pg_catalog.<>) 0)
+    LOOP
+        EXECUTE closing;
+    END LOOP;
+END $$;
