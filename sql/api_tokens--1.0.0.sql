@@ -18,7 +18,8 @@ SELECT api_tokens.check_encoding();
 
 -- Column numbers are known to src/store/columns.rs: append, never reorder. Fixed width and
 -- NOT NULL first, so that a check reaches what it needs cheaply, and last_used_at and use_count
--- can be overwritten in place; no index may hold these two. fillfactor leaves room for HOT updates.
+-- can be overwritten in place, which only a heap can take, whatever default_table_access_method says;
+-- no index may hold these two. fillfactor leaves room for HOT updates.
 CREATE TABLE api_tokens.tokens (
     token_id        uuid        NOT NULL,
     family_id       uuid        NOT NULL,
@@ -49,7 +50,7 @@ CREATE TABLE api_tokens.tokens (
     CONSTRAINT tokens_token_hash_key UNIQUE (token_hash),
     CONSTRAINT tokens_hash_is_sha256 CHECK (pg_catalog.octet_length(token_hash) = 32),
     CONSTRAINT tokens_grace_has_end CHECK (NOT in_grace OR revoked_at IS NOT NULL)
-) WITH (fillfactor = 85);
+) USING heap WITH (fillfactor = 85);
 
 -- Listing a namespace, newest first: ids order by creation.
 CREATE INDEX tokens_namespace_idx ON api_tokens.tokens (namespace, token_id);
@@ -81,7 +82,7 @@ CREATE TABLE api_tokens.quotas (
     CONSTRAINT quotas_pkey PRIMARY KEY (family_id),
     CONSTRAINT quotas_has_its_slots CHECK (slots OPERATOR(pg_catalog.=) 32
         AND pg_catalog.octet_length(reservations) OPERATOR(pg_catalog.=) 512)
-);
+) USING heap;
 ALTER TABLE api_tokens.quotas ALTER reservations SET STORAGE PLAIN;
 COMMENT ON TABLE api_tokens.quotas IS 'Uses of families of tokens that have max_uses; changed in place, never by UPDATE';
 COMMENT ON COLUMN api_tokens.quotas.spent IS 'Uses, those of transactions under way included, less what was refilled';
