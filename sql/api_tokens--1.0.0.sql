@@ -18,7 +18,8 @@ SELECT api_tokens.check_encoding();
 
 -- Column numbers are known to src/store/columns.rs: append, never reorder. Fixed width and
 -- NOT NULL first, so that a check reaches what it needs cheaply, and last_used_at and use_count
--- can be overwritten in place; no index may hold these two. fillfactor leaves room for HOT updates.
+-- can be overwritten in place, which only a heap can take, whatever default_table_access_method says;
+-- no index may hold these two. fillfactor leaves room for HOT updates.
 CREATE TABLE api_tokens.tokens (
     token_id        uuid        NOT NULL,
     family_id       uuid        NOT NULL,
@@ -49,7 +50,7 @@ CREATE TABLE api_tokens.tokens (
     CONSTRAINT tokens_token_hash_key UNIQUE (token_hash),
     CONSTRAINT tokens_hash_is_sha256 CHECK (pg_catalog.octet_length(token_hash) = 32),
     CONSTRAINT tokens_grace_has_end CHECK (NOT in_grace OR revoked_at IS NOT NULL)
-) WITH (fillfactor = 85);
+) USING heap WITH (fillfactor = 85);
 
 -- Listing a namespace, newest first: ids order by creation.
 CREATE INDEX tokens_namespace_idx ON api_tokens.tokens (namespace, token_id);
@@ -81,7 +82,7 @@ CREATE TABLE api_tokens.quotas (
     CONSTRAINT quotas_pkey PRIMARY KEY (family_id),
     CONSTRAINT quotas_has_its_slots CHECK (slots OPERATOR(pg_catalog.=) 32
         AND pg_catalog.octet_length(reservations) OPERATOR(pg_catalog.=) 512)
-);
+) USING heap;
 ALTER TABLE api_tokens.quotas ALTER reservations SET STORAGE PLAIN;
 COMMENT ON TABLE api_tokens.quotas IS 'Uses of families of tokens that have max_uses; changed in place, never by UPDATE';
 COMMENT ON COLUMN api_tokens.quotas.spent IS 'Uses, those of transactions under way included, less what was refilled';
@@ -978,3 +979,32 @@ REVOKE EXECUTE ON ROUTINE
     @extschema@.api_tokens_grant(regrole, text),
     @extschema@.api_tokens_revoke(regrole, text)
 FROM PUBLIC;
+
+-- Default privileges of whoever installs may have handed out more, to roles of their own. Nobody has a
+-- right here before it is granted.
+DO $$
+DECLARE
+    closing text;
+BEGIN
+    FOR closing IN
+        SELECT DISTINCT pg_catalog.format('REVOKE ALL ON %s FROM %s', o.what,
+            CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
+        FROM (
+            SELECT 'SCHEMA api_tokens' AS what, n.nspacl AS rights, n.nspowner AS owner, true AS is_closed
+            FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'api_tokens'
+            UNION ALL
+            SELECT pg_catalog.concat(CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END, c.oid::pg_catalog.regclass),
+                c.relacl, c.relowner, true
+            FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) 'api_tokens'::pg_catalog.regnamespace
+                AND c.relkind IN ('r', 'v', 'S')
+            UNION ALL
+            SELECT pg_catalog.concat('ROUTINE ', p.oid::pg_catalog.regprocedure), p.proacl, p.proowner, false
+            FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_depend d ON d.objid OPERATOR(pg_catalog.=) p.oid
+                AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
+            JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid AND e.extname OPERATOR(pg_catalog.=) 'api_tokens'
+        ) o, LATERAL pg_catalog.aclexplode(o.rights) a
+        WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner AND (o.is_closed OR a.grantee OPERATOR(pg_catalog.<>) 0)
+    LOOP
+        EXECUTE closing;
+    END LOOP;
+END $$;

@@ -113,6 +113,30 @@ fn each_level_opens_its_functions_and_no_others() {
     }
 }
 
+/// Of whoever installs: many a host has such, for the roles of its API.
+#[test]
+fn default_privileges_open_nothing() {
+    let mut db = Database::empty();
+    let role = db.role("api", &[]);
+    let mut admin = db.connect();
+    for what in ["ALL ON FUNCTIONS", "ALL ON TABLES", "ALL ON SEQUENCES", "ALL ON SCHEMAS"] {
+        let to_all = format!("ALTER DEFAULT PRIVILEGES GRANT {what} TO PUBLIC, {role}");
+        admin.batch_execute(&to_all).expect("default privileges");
+    }
+    let to_one =
+        format!("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON FUNCTIONS TO {role}");
+    admin.batch_execute(&to_one).expect("default privileges");
+    admin.batch_execute("CREATE EXTENSION api_tokens").expect("install");
+    let mut sql = db.connect_as(&role);
+    for (needed, call) in CALLS {
+        assert_eq!(!is_denied(&mut sql, call), *needed == "anyone", "{call}");
+    }
+    let others = "SELECT DISTINCT a.grantee::regrole::text || ' ' || c.relname
+        FROM pg_class c, aclexplode(c.relacl) a
+        WHERE c.relnamespace = 'api_tokens'::regnamespace AND a.grantee <> c.relowner";
+    assert_eq!(column(&mut admin, others, &[]), [""; 0]);
+}
+
 #[test]
 fn no_function_is_forgotten_here() {
     let db = Database::new();

@@ -329,3 +329,19 @@ fn sessions_that_touch_the_same_page_disturb_no_change_of_it() {
     sql.batch_execute("SELECT 1 / (count(*) = 0)::int FROM verify_heapam('api_tokens.tokens')")
         .expect("sound");
 }
+
+/// Another kind of table has its rows elsewhere than a page, or otherwise there.
+#[test]
+fn what_is_overwritten_in_place_is_a_heap_whatever_tables_are_by_default() {
+    let db = Database::empty();
+    let mut sql = db.connect();
+    sql.batch_execute(
+        "CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler;
+        SET default_table_access_method = other;
+        CREATE EXTENSION api_tokens",
+    )
+    .expect("install");
+    let kinds = "SELECT DISTINCT a.amname::text FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+        WHERE c.oid IN ('api_tokens.tokens'::regclass, 'api_tokens.quotas'::regclass)";
+    assert_eq!(column(&mut sql, kinds, &[]), ["heap"]);
+}

@@ -45,6 +45,21 @@ fn use_keys(sql: &mut Client, lines: &[&str]) {
     reload(sql);
 }
 
+/// Has the keys come from a command, and from no file.
+fn use_command(sql: &mut Client, command: &str) {
+    sql.batch_execute("ALTER SYSTEM SET api_tokens.vault_key_file = ''").expect("no file");
+    let set = format!("ALTER SYSTEM SET api_tokens.vault_key_command = '{command}'");
+    sql.batch_execute(&set).expect("set");
+    reload(sql);
+}
+
+fn use_file_again(sql: &mut Client) {
+    sql.batch_execute("ALTER SYSTEM RESET api_tokens.vault_key_command").expect("reset");
+    let file = format!("ALTER SYSTEM SET api_tokens.vault_key_file = '{}'", key_file().display());
+    sql.batch_execute(&file).expect("set");
+    reload(sql);
+}
+
 fn store(sql: &mut Client, namespace: &str, value: &str) {
     run(sql, "SELECT api_vault_store($1, 'k', $2)", &[&namespace, &value]);
 }
@@ -172,18 +187,12 @@ fn keys_can_come_from_a_command() {
     let mut sql = db.connect();
     use_keys(&mut sql, &[FIRST]);
     store(&mut sql, "a", "one");
-    let set = |sql: &mut Client, command: &str| {
-        sql.batch_execute("ALTER SYSTEM SET api_tokens.vault_key_file = ''").expect("no file");
-        let set = format!("ALTER SYSTEM SET api_tokens.vault_key_command = '{command}'");
-        sql.batch_execute(&set).expect("set");
-        reload(sql);
-    };
-    set(&mut sql, &format!("echo {FIRST} from a command"));
+    use_command(&mut sql, &format!("echo {FIRST} from a command"));
     assert_eq!(get(&mut db.connect(), "a"), "one");
     for (command, said) in
         [("echo secret; exit 3", "exit status: 3"), ("true", "no key"), ("sleep 60", "")]
     {
-        set(&mut sql, command);
+        use_command(&mut sql, command);
         let mut new = db.connect();
         new.batch_execute("SET statement_timeout = '2 s'").expect("set");
         let error = failure(&mut new, "SELECT api_vault_get('a', 'k')", &[]);
@@ -197,10 +206,31 @@ fn keys_can_come_from_a_command() {
     let error = failure(&mut db.connect(), "SELECT api_vault_get('a', 'k')", &[]);
     assert_eq!((error.code().code(), error.message()), ("55000", "the vault has no key"));
     assert!(error.hint().is_some_and(|hint| hint.contains("API_TOKENS_ENCRYPTION_KEY")));
-    let file = format!("ALTER SYSTEM SET api_tokens.vault_key_file = '{}'", key_file().display());
-    sql.batch_execute(&file).expect("set");
-    reload(&mut sql);
+    use_file_again(&mut sql);
     assert_eq!(get(&mut db.connect(), "a"), "one");
+}
+
+#[test]
+fn a_command_ends_with_the_session_that_waits_for_it() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let note = cluster_dir().join("command.pid");
+    use_command(&mut sql, &format!("echo $$ >{}; sleep 61; true", note.display()));
+    let mut waiting = db.connect();
+    let session = text(&mut waiting, "SELECT pg_backend_pid()::text", &[]);
+    let ask = "SELECT api_vault_store('a', 'k', 'one')";
+    let asked = std::thread::spawn(move || waiting.query(ask, &[]));
+    let mut command = String::new();
+    eventually("the command runs", || {
+        command = std::fs::read_to_string(&note).unwrap_or_default().trim().to_owned();
+        !command.is_empty()
+    });
+    run(&mut sql, "SELECT pg_terminate_backend($1::text::integer)", &[&session]);
+    let process = PathBuf::from(format!("/proc/{command}/cmdline"));
+    eventually("it has ended", || std::fs::read(&process).unwrap_or_default().is_empty());
+    asked.join().expect("thread").expect_err("terminated");
+    std::fs::remove_file(&note).expect("remove");
+    use_file_again(&mut sql);
 }
 
 /// What a writer last had acknowledged, per namespace.

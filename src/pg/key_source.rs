@@ -1,12 +1,14 @@
 //! Where keys come from: a file, a command, the environment. What is read is wiped when dropped.
 
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Datum};
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::sync::atomic::{AtomicI32, Ordering};
 use zeroize::Zeroizing;
 
 /// More than a full ring needs.
@@ -60,13 +62,13 @@ pub fn command(line: &str) -> Result<Secret, Unreadable> {
         .process_group(0)
         .spawn()?;
     let output = child.stdout.take().expect("its output is piped");
-    let mut ended = EndOnDrop(Some(child));
+    let mut ended = EndOnDrop::new(child);
     let descriptor = output.as_raw_fd();
     let text = read_all(output, || is_readable(descriptor))?;
     let status = loop {
         pgrx::check_for_interrupts!();
         if let Some(status) = ended.0.as_mut().expect("still there").try_wait()? {
-            ended.0 = None;
+            ended.forget();
             break status;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -79,16 +81,46 @@ pub fn command(line: &str) -> Result<Secret, Unreadable> {
 }
 
 /// A child that does not outlive what waits for it, nor do the children of it.
-struct EndOnDrop(Option<std::process::Child>);
+struct EndOnDrop(Option<Child>);
+
+/// The group of the child that is waited for, for a session that is terminated: that drops nothing.
+static WAITED_FOR: AtomicI32 = AtomicI32::new(0);
+
+impl EndOnDrop {
+    fn new(child: Child) -> Self {
+        static AT_EXIT: Once = Once::new();
+        WAITED_FOR.store(child.id() as i32, Ordering::Relaxed);
+        // SAFETY: registers a callback of the right type, in the process that it is for.
+        AT_EXIT.call_once(|| unsafe { pg_sys::on_proc_exit(Some(at_exit), Datum::null()) });
+        Self(Some(child))
+    }
+
+    /// It has ended by itself: its number may be another's now.
+    fn forget(&mut self) {
+        WAITED_FOR.store(0, Ordering::Relaxed);
+        self.0 = None;
+    }
+}
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            // SAFETY: signals the group that the child was made the leader of.
-            unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
+            end_group();
             let _ = child.wait();
         }
     }
+}
+
+fn end_group() {
+    let group = WAITED_FOR.swap(0, Ordering::Relaxed);
+    if group != 0 {
+        // SAFETY: signals the group that the child was made the leader of.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+    }
+}
+
+unsafe extern "C-unwind" fn at_exit(_code: i32, _argument: Datum) {
+    end_group();
 }
 
 /// Waits a moment for something to read, or for the end.

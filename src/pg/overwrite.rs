@@ -57,6 +57,7 @@ pub(super) unsafe fn overwrite(
         let is_logged = compat::needs_wal(table);
         let page = pg_sys::BufferGetPage(buffer).cast::<u8>();
         let (data, length) = (changes.log.as_ptr(), changes.log.len() as u32);
+        let flags = if is_compared() { REPLACED_WHOLE } else { pg_sys::REGBUF_STANDARD as u8 };
         guard(|| {
             pg_sys::CritSectionCount += 1;
             for (place, word) in &changes.words {
@@ -66,7 +67,7 @@ pub(super) unsafe fn overwrite(
             let mut end = 0;
             if is_logged {
                 raw::XLogBeginInsert();
-                raw::XLogRegisterBuffer(0, buffer, pg_sys::REGBUF_STANDARD as u8);
+                raw::XLogRegisterBuffer(0, buffer, flags);
                 raw::XLogRegisterBufData(0, data.cast(), length);
                 end = raw::XLogInsert(pg_sys::RmgrIds::RM_GENERIC_ID as u8, 0);
                 let header = page.cast::<pg_sys::PageHeaderData>();
@@ -76,5 +77,18 @@ pub(super) unsafe fn overwrite(
             pg_sys::CritSectionCount -= 1;
             end
         })
+    }
+}
+
+const REPLACED_WHOLE: u8 = (pg_sys::REGBUF_STANDARD | pg_sys::REGBUF_FORCE_IMAGE) as u8;
+
+/// Does replay compare pages that generic WAL has changed with what they were (`wal_consistency_checking`,
+/// for developers)? The generic kind does not know of hint bits, which a heap page may have here and
+/// not there: it would take them for damage and end the server. A page that is replaced is not compared.
+fn is_compared() -> bool {
+    // SAFETY: a setting of this process, an entry for each kind of WAL; null before it is first read.
+    unsafe {
+        let kinds = pg_sys::wal_consistency_checking;
+        !kinds.is_null() && *kinds.add(pg_sys::RmgrIds::RM_GENERIC_ID as usize)
     }
 }
