@@ -70,6 +70,7 @@ cargo_tests "preloaded: uses per hour" -p api_tokens_tests --test usage
 cargo_tests "preloaded: rate limits, and quotas after a crash" -p api_tokens_tests --test rates
 cargo_tests "preloaded: what the page for operations says" -p api_tokens_tests --test operations -- --test-threads=1
 cargo_tests "preloaded: what the log holds of secrets" -p api_tokens_tests --test redaction
+cargo_tests "preloaded: beside another library's hook for the log" -p api_tokens_tests --test log_hooks
 cargo_tests "preloaded: crashes under load (make test-long: many)" -p api_tokens_tests --test crash
 cargo_tests "preloaded: no accept after a revocation (make test-long: of a million)" -p api_tokens_tests --test linearizability
 cargo_tests "preloaded: the keys of the vault" -p api_tokens_tests --test vault_keys -- --test-threads=1
