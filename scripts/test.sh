@@ -58,6 +58,28 @@ pg_tests() {
     [ ! -s "$out/regression.diffs" ] || cat "$out/regression.diffs"
 }
 
+# logs_test CLUSTER...: one test, that no server beside them logged that anything was left open, or ended by itself.
+# Signal 9 is how tests kill; a killed server says nothing.
+logs_test() {
+    say "the logs: nothing left open, nothing crashed"
+    left="(refcount|reference|context|file|memory) leak|leaked |leaking |resource was not closed|not owned by resource owner"
+    left="$left|you don't own a lock|snapshot .* still active|seem to remain after cleanup|SPI stack"
+    left="$left|not closed at end-of-transaction|still referenced \(local|after release started"
+    ended='PANIC: |TRAP: |terminated by exception|terminated by signal ([^9]|9[0-9])'
+    : >target/step.log
+    for cluster in "$@"; do
+        cluster=$(server_dir "$cluster")
+        grep -q 'ready to accept connections' "$cluster/server.log" || echo "no log in $cluster" >>target/step.log
+        grep -HE "(WARNING|ERROR|FATAL): .*($left)|$ended" "$cluster"/*.log >>target/step.log
+    done
+    if [ -s target/step.log ]; then
+        failed=$((failed + 1))
+        cat target/step.log | tee -a "$log"
+    else
+        passed=$((passed + 1))
+    fi
+}
+
 trap 'remove_cluster "$(server_dir preloaded)"; remove_cluster "$(server_dir test)"' EXIT
 export RUST_BACKTRACE=0
 
@@ -70,6 +92,8 @@ cargo_tests "preloaded: uses per hour" -p api_tokens_tests --test usage
 cargo_tests "preloaded: rate limits, and quotas after a crash" -p api_tokens_tests --test rates
 cargo_tests "preloaded: what the page for operations says" -p api_tokens_tests --test operations -- --test-threads=1
 cargo_tests "preloaded: what the log holds of secrets" -p api_tokens_tests --test redaction
+cargo_tests "preloaded: beside another library's hook for the log" -p api_tokens_tests --test log_hooks
+cargo_tests "preloaded: memory per call" -p api_tokens_tests --test memory
 cargo_tests "preloaded: crashes under load (make test-long: many)" -p api_tokens_tests --test crash
 cargo_tests "preloaded: no accept after a revocation (make test-long: of a million)" -p api_tokens_tests --test linearizability
 cargo_tests "preloaded: the keys of the vault" -p api_tokens_tests --test vault_keys -- --test-threads=1
@@ -84,6 +108,8 @@ cargo_tests "black box: SQL over real connections" -p api_tokens_tests
 pgxs=$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")/test
 pg_tests "pg_regress: the surface" regress/pg_regress tests/regress regress
 pg_tests "isolation: races" isolation/pg_isolation_regress tests/isolation isolation
+
+logs_test preloaded test
 
 say "details in $log"
 echo "$passed passed, $failed failed"

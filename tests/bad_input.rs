@@ -156,6 +156,8 @@ const CALLS: &[Bad] = &[
     bad("SELECT api_token_cleanup('0', -1)", "22023", "\"max_rows\""),
     bad("SELECT api_token_events('Zq9CANARY')", "22023", "\"after_cursor\""),
     bad("SELECT api_token_events('1///1.1/2:1:/0')", "22023", "\"after_cursor\""),
+    bad("SELECT api_token_events(namespace => '')", "22023", "\"namespace\""),
+    bad("SELECT api_token_events(namespace => repeat('Zq9CANARY', 57))", "22023", "\"namespace\""),
     bad("SELECT api_token_events(max_rows => -1)", "22023", "\"max_rows\""),
     bad("SELECT api_token_events(max_rows => NULL)", "22004", "\"max_rows\""),
     bad("SELECT api_tokens_grant(NULL, 'validate')", "22004", "\"role\""),

@@ -41,8 +41,10 @@ impl OtherCluster {
             host(),
             key_file.display()
         );
-        let log = other.path("log");
-        assert!(as_server("pg_ctl", &["-D", &data, "-l", &log, "-w", "-o", &options, "start"]));
+        // Beside it, so that it is there when the tests have ended: see `logs_test` in scripts/test.sh.
+        let log = cluster_dir().join("other.log");
+        let log = log.to_str().expect("utf-8");
+        assert!(as_server("pg_ctl", &["-D", &data, "-l", log, "-w", "-o", &options, "start"]));
         other
     }
 

@@ -57,6 +57,9 @@ fn read(
     max_rows: Option<i32>,
 ) -> error::Result<Vec<Read>> {
     let after = after.map(Cursor::parse).transpose()?;
+    if namespace.is_some() {
+        input::namespace(namespace)?;
+    }
     let max_rows = input::row_limit("max_rows", max_rows.map(i64::from))?;
     let max_rows = max_rows.ok_or(Error::Missing { argument: "max_rows" })?;
     let caller = role::current();

@@ -13,25 +13,26 @@ use api_tokens_logic::lifetime::{Lifetime, Revocation};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Uuid, pg_extern};
 
-/// The status of a row of `api_tokens.tokens` at a time: the same function that validates.
+/// The status of a row of `api_tokens.tokens` at a time: the same function that validates. NULL for
+/// what is no such row.
 #[pg_extern(immutable, parallel_safe)]
 fn token_status(
     revoked_at: Option<TimestampWithTimeZone>,
-    in_grace: bool,
-    enabled: bool,
+    in_grace: Option<bool>,
+    enabled: Option<bool>,
     expires_at: Option<TimestampWithTimeZone>,
-    last_used_at: TimestampWithTimeZone,
+    last_used_at: Option<TimestampWithTimeZone>,
     max_idle: Option<IntervalValue>,
-    now: TimestampWithTimeZone,
-) -> &'static str {
+    now: Option<TimestampWithTimeZone>,
+) -> Option<&'static str> {
     let lifetime = Lifetime {
-        enabled,
-        revocation: Revocation::of(revoked_at.map(timestamp), in_grace),
+        enabled: enabled?,
+        revocation: Revocation::of(revoked_at.map(timestamp), in_grace?),
         expires_at: expires_at.map(timestamp),
-        last_used_at: timestamp(last_used_at),
+        last_used_at: timestamp(last_used_at?),
         max_idle: max_idle.map(|idle| idle.span()),
     };
-    lifetime.status(timestamp(now)).as_str()
+    Some(lifetime.status(timestamp(now?)).as_str())
 }
 
 #[pg_extern(volatile, parallel_safe)]

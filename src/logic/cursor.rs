@@ -80,9 +80,15 @@ fn parse_xid(digits: &str) -> Option<u64> {
     plain.then(|| digits.parse().ok()).flatten().filter(|xid| *xid <= i64::MAX as u64)
 }
 
+/// Two snapshots list as many transactions as there can be connections, 21 bytes each: 11 MB at most.
+const MAX_BYTES: usize = 16 << 20;
+
 impl Cursor {
     pub fn parse(text: &str) -> Result<Self> {
-        let parts: Vec<&str> = text.split('/').collect();
+        if text.len() > MAX_BYTES {
+            return Err(MALFORMED);
+        }
+        let parts: Vec<&str> = text.splitn(7, '/').collect();
         let [VERSION, seen_history, seen, history, horizon, event_id] = parts[..] else {
             return Err(MALFORMED);
         };

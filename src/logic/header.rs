@@ -8,6 +8,9 @@ use std::fmt;
 /// Longer values of a header are not looked at.
 pub const MAX_HEADER_BYTES: usize = MAX_TOKEN_BYTES + 64;
 
+/// Nor are more headers than this, as JSON; servers take less. Read, they are many times as long.
+const MAX_HEADERS_BYTES: usize = 1 << 20;
+
 const BEARER: &[u8] = b"bearer";
 
 /// The token of an `Authorization` header. The scheme is matched in any case and followed by one
@@ -47,6 +50,9 @@ fn one_token(bytes: &[u8]) -> Option<&str> {
 /// hold what somebody else will check. Header names are matched in any case; a header that comes
 /// twice with different tokens presents none.
 pub fn presented(headers: &str) -> Option<String> {
+    if headers.len() > MAX_HEADERS_BYTES {
+        return None;
+    }
     let Headers(headers) = serde_json::from_str(headers).ok()?;
     let values = |name: &'static str| {
         headers
@@ -153,6 +159,16 @@ mod tests {
         {
             assert_eq!(of(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn too_many_headers_present_none() {
+        let beside = |bytes| {
+            let rest = "x".repeat(bytes);
+            presented(&format!(r#"{{"x-api-key": "a", "rest": "{rest}"}}"#))
+        };
+        assert_eq!(beside(MAX_HEADERS_BYTES - 100).as_deref(), Some("a"));
+        assert_eq!(beside(MAX_HEADERS_BYTES), None);
     }
 
     proptest! {
