@@ -9,46 +9,17 @@ use libfuzzer_sys::fuzz_target;
 const SECRET: &str = "a secret";
 const METADATA: [&str; 6] = ["a", "b", "ab", "", "type", SECRET];
 
-const OF_ONE: [&str; 9] = [
-    "additionalProperties",
-    "propertyNames",
-    "items",
-    "contains",
-    "not",
-    "if",
-    "then",
-    "unevaluatedProperties",
-    "unevaluatedItems",
-];
-const OF_SOME: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
-const OF_NAMED: [&str; 4] = ["properties", "patternProperties", "dependentSchemas", "$defs"];
-const LEAVES: [&str; 26] = [
-    r#""type":"object""#,
-    r#""type":["array","null"]"#,
-    r#""type":"string""#,
-    r#""minimum":0"#,
-    r#""multipleOf":0.1"#,
-    r#""required":["a"]"#,
-    r#""dependentRequired":{"a":["b"]}"#,
-    r#""minProperties":2"#,
-    r#""uniqueItems":true"#,
-    r#""minContains":0"#,
-    r#""maxItems":1"#,
-    r#""enum":["a",null]"#,
-    r#""const":{"a":1}"#,
-    r#""pattern":"^(a|b+)*$""#,
-    r#""minLength":1"#,
-    r#""format":"date-time""#,
-    r##""$ref":"#""##,
-    r##""$ref":"#/$defs/a""##,
-    r##""$ref":"#a""##,
-    r##""$dynamicRef":"#a""##,
-    r#""$dynamicAnchor":"a""#,
-    r#""$anchor":"a""#,
-    r#""$id":"a""#,
-    r##""$recursiveRef":"#""##,
-    r#""$schema":"http://json-schema.org/draft-07/schema#""#,
-    r#""$schema":"https://json-schema.org/draft/2019-09/schema""#,
+/// What has a schema for its value, some, or one for each of some names; and whole members.
+const KEYS: [&str; 4] = [
+    "additionalProperties propertyNames items contains not if then unevaluatedProperties unevaluatedItems",
+    "allOf anyOf oneOf prefixItems",
+    "properties patternProperties dependentSchemas $defs",
+    r##""type":"object" "type":["array","null"] "type":"string" "required":["a"] "const":{"a":1}
+    "dependentRequired":{"a":["b"]} "minProperties":2 "uniqueItems":true "minContains":0 "maxItems":1
+    "enum":["a",null] "minimum":0 "multipleOf":0.1 "minLength":1 "pattern":"^(a|b+)*$" "format":"date-time"
+    "$ref":"#" "$ref":"#/$defs/a" "$ref":"#a" "$anchor":"a" "$id":"a" "$dynamicRef":"#a"
+    "$dynamicAnchor":"a" "$recursiveRef":"#" "$schema":"http://json-schema.org/draft-07/schema#"
+    "$schema":"https://json-schema.org/draft/2019-09/schema""##,
 ];
 
 /// Bytes alone would hardly ever make one that is valid.
@@ -56,15 +27,15 @@ fn schema(input: &mut Unstructured, depth: u8) -> Result<String> {
     let mut members = Vec::new();
     for _ in 0..if depth == 0 { 0 } else { input.int_in_range(0..=4)? } {
         let kind: u8 = input.int_in_range(0..=7)?;
-        let key =
-            *input.choose([&OF_ONE[..], &OF_SOME, &OF_NAMED, &LEAVES][usize::from(kind % 4)])?;
+        let keys: Vec<&str> = KEYS[usize::from(kind % 4)].split_whitespace().collect();
+        let key = input.choose(&keys)?;
         let mut below = || schema(input, depth - 1);
         members.push(match kind % 4 {
             0 if kind == 4 => format!("\"{key}\":{}", json(input, &METADATA[..5], 2)?),
             0 => format!("\"{key}\":{}", below()?),
             1 => format!("\"{key}\":[{},{}]", below()?, below()?),
             2 => format!("\"{key}\":{{\"a\":{},\"b\":{}}}", below()?, below()?),
-            _ => key.to_owned(),
+            _ => (*key).to_owned(),
         });
     }
     Ok(format!("{{{}}}", members.join(",")))
