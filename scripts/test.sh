@@ -88,6 +88,7 @@ others=
 ! has_library pg_stat_statements || others=,pg_stat_statements
 new_cluster preloaded shared_preload_libraries="'api_tokens$others'" api_tokens.flush_interval=1
 cargo_tests "preloaded: the touch map and its flushes" -p api_tokens_tests --test preloaded
+cargo_tests "preloaded: where the server, its worker or memory is missing" -p api_tokens_tests --test outages
 cargo_tests "preloaded: uses per hour" -p api_tokens_tests --test usage
 cargo_tests "preloaded: rate limits, and quotas after a crash" -p api_tokens_tests --test rates
 cargo_tests "preloaded: what the page for operations says" -p api_tokens_tests --test operations -- --test-threads=1

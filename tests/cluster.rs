@@ -3,6 +3,7 @@
 use crate::{as_server, cluster_dir, host};
 use postgres::{Client, Config, Error, NoTls};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub fn connect_on(port: u16, user: &str, database: &str) -> Result<Client, Error> {
     let mut config = Config::new();
@@ -61,5 +62,43 @@ impl Drop for OtherCluster {
     fn drop(&mut self) {
         as_server("pg_ctl", &["-D", &self.path("data"), "-m", "immediate", "stop"]);
         let _ = std::fs::remove_dir_all(&self.home);
+    }
+}
+
+/// A streaming replica of the test cluster; stopped and removed when dropped.
+pub struct Standby {
+    data: PathBuf,
+    /// There is one folder and one port for it, so one at a time.
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Standby {
+    pub fn start() -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let standby = Self { data: cluster_dir().join("standby"), _turn: turn };
+        let path = standby.path();
+        let host = host();
+        let copy = ["-h", &host, "-U", "postgres", "-D", path, "-R", "-X", "stream", "-c", "fast"];
+        assert!(as_server("pg_basebackup", &copy));
+        let log = format!("{path}.log");
+        let options = "-c port=5433";
+        assert!(as_server("pg_ctl", &["-D", path, "-l", &log, "-w", "-o", options, "start"]));
+        standby
+    }
+
+    fn path(&self) -> &str {
+        self.data.to_str().expect("utf-8")
+    }
+
+    pub fn connect(&self, database: &str) -> Client {
+        connect_on(5433, "postgres", database).expect("connect to the standby")
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        as_server("pg_ctl", &["-D", self.path(), "-m", "immediate", "stop"]);
+        let _ = std::fs::remove_dir_all(&self.data);
     }
 }

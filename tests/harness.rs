@@ -2,8 +2,10 @@
 //!
 //! `make test` starts the cluster and says where it is; see `scripts/test.sh`.
 
+mod calls;
 mod cluster;
-pub use cluster::{OtherCluster, connect_on};
+pub use calls::*;
+pub use cluster::{OtherCluster, Standby, connect_on};
 
 use fallible_iterator::FallibleIterator;
 use postgres::error::DbError;
@@ -115,21 +117,13 @@ impl Drop for Database {
     }
 }
 
-/// What a check that costs so much says: `ok` or the reason, and what remains.
-pub fn spend(client: &mut Client, token: &str, cost: i32) -> String {
-    let answer = "SELECT concat_ws(' ', CASE WHEN ok THEN 'ok' ELSE reason END, remaining)
-        FROM api_token_validate($1, cost => $2)";
-    let row = client.query_one(answer, &[&token, &cost]);
-    row.unwrap_or_else(|error| panic!("{error:?}")).get(0)
-}
-
-pub fn update(client: &mut Client, token: &Created, changes: &str) {
-    let update = "SELECT api_token_update($1::text::uuid, $2::text::jsonb)";
-    run(client, update, &[&token.id, &changes]);
-}
-
 pub fn run(client: &mut Client, sql: &str, params: Params) {
     client.query(sql, params).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+/// Statements without a result.
+pub fn execute(client: &mut Client, statements: &str) {
+    client.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
 }
 
 /// The one value of the one row, as text; `None` for NULL.
@@ -181,44 +175,8 @@ pub fn failure(client: &mut Client, sql: &str, params: Params) -> DbError {
     }
 }
 
-/// A token as `api_token_create` returned it.
-#[derive(Clone)]
-pub struct Created {
-    pub token: String,
-    pub id: String,
-}
-
-/// Creates a token in namespace `acme`; `arguments` go on after the namespace, e.g. `, max_idle => '1 h'`.
-pub fn create(client: &mut Client, arguments: &str) -> Created {
-    let sql = format!("SELECT token, token_id::text FROM api_token_create('acme'{arguments})");
-    let row = client.query_one(&sql, &[]).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-    Created { token: row.get(0), id: row.get(1) }
-}
-
-/// `ok`, or the reason why not.
-pub fn verdict(client: &mut Client, token: &str) -> String {
-    text(
-        client,
-        "SELECT CASE WHEN ok THEN 'ok' ELSE reason END FROM api_token_validate($1)",
-        &[&token],
-    )
-}
-
-/// The new token, or the reason why not.
-pub fn refresh(client: &mut Client, token: &str, arguments: &str) -> Result<Created, String> {
-    let sql =
-        format!("SELECT ok, reason, token, token_id::text FROM api_token_refresh($1{arguments})");
-    let row = client.query_one(&sql, &[&token]).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-    match row.get(0) {
-        true => Ok(Created { token: row.get(2), id: row.get(3) }),
-        false => Err(row.get(1)),
-    }
-}
-
-/// Puts a token's times into the past, as if it had lived through it.
-pub fn age(client: &mut Client, token: &Created, assignments: &str) {
-    let sql = format!("UPDATE api_tokens.tokens SET {assignments} WHERE token_id::text = $1");
-    assert_eq!(client.execute(&sql, &[&token.id]).expect("age"), 1);
+pub fn error_code(client: &mut Client, sql: &str) -> String {
+    failure(client, sql, &[]).code().code().to_owned()
 }
 
 /// Payloads notified to this session within a short while.
@@ -304,44 +262,6 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(20), "still not so: {what}");
         std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A streaming replica of the test cluster; stopped and removed when dropped.
-pub struct Standby {
-    data: PathBuf,
-    /// There is one folder and one port for it, so one at a time.
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Standby {
-    pub fn start() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let standby = Self { data: cluster_dir().join("standby"), _turn: turn };
-        let path = standby.path();
-        let host = host();
-        let copy = ["-h", &host, "-U", "postgres", "-D", path, "-R", "-X", "stream", "-c", "fast"];
-        assert!(as_server("pg_basebackup", &copy));
-        let log = format!("{path}.log");
-        let options = "-c port=5433";
-        assert!(as_server("pg_ctl", &["-D", path, "-l", &log, "-w", "-o", options, "start"]));
-        standby
-    }
-
-    fn path(&self) -> &str {
-        self.data.to_str().expect("utf-8")
-    }
-
-    pub fn connect(&self, database: &str) -> postgres::Client {
-        connect_on(5433, "postgres", database).expect("connect to the standby")
-    }
-}
-
-impl Drop for Standby {
-    fn drop(&mut self) {
-        as_server("pg_ctl", &["-D", self.path(), "-m", "immediate", "stop"]);
-        let _ = std::fs::remove_dir_all(&self.data);
     }
 }
 

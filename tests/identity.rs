@@ -26,10 +26,6 @@ fn who(sql: &mut Client) -> Option<String> {
     row.expect("a row")
 }
 
-fn execute(sql: &mut Client, statements: &str) {
-    sql.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
-}
-
 #[test]
 fn the_readers_tell_what_the_token_has() {
     let db = Database::new();
@@ -334,4 +330,30 @@ fn the_last_of_many_in_one_transaction_counts() {
         INSERT INTO t VALUES (1); COMMIT",
     );
     assert_eq!(text(&mut sql, "SELECT who FROM log", &[]), "b");
+}
+
+#[test]
+fn scope_covers_says_what_a_token_would_have() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    for (held, needed, covers) in [
+        ("{a:b}", "a:b", true),
+        ("{a:*}", "a:b", true),
+        ("{a:*}", "a:b:c", true),
+        ("{a:*}", "a", false),
+        ("{*}", "a:b", true),
+        ("{b,a}", "a", true),
+        ("{}", "a", false),
+        ("{a:b}", "a:*", false),
+        ("{ab:*}", "abc:d", false),
+    ] {
+        let call = "SELECT api_token_scope_covers($1::text::text[], $2)";
+        assert_eq!(truth(&mut sql, call, &[&held, &needed]), covers, "{held} {needed}");
+    }
+    assert!(!truth(&mut sql, "SELECT api_token_scope_covers(NULL, 'a')", &[]));
+    assert!(!truth(&mut sql, "SELECT api_token_scope_covers('{a}', NULL)", &[]));
+    for bad in ["'{a}', 'a b'", "'{a b}', 'a'", "'{NULL}', 'a'"] {
+        let call = format!("SELECT api_token_scope_covers({bad})");
+        assert!(["22023", "22004"].contains(&failure(&mut sql, &call, &[]).code().code()), "{bad}");
+    }
 }

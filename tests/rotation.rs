@@ -241,3 +241,29 @@ fn a_rolled_back_refresh_leaves_the_old_token_alive() {
     assert_eq!(verdict(&mut sql, &old.token), "ok");
     assert_eq!(verdict(&mut sql, &new.token), "invalid");
 }
+
+#[test]
+fn a_refresh_may_narrow_the_scopes_and_never_widen_them() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    let old = create(&mut sql, ", scopes => '{orders:*,users:read}'");
+    for wide in ["{users:*}", "{orders}", "{*}", "{orders:read,users:write}"] {
+        let call = format!("SELECT api_token_refresh($1, scopes => '{wide}')");
+        let refused = failure(&mut sql, &call, &[&old.token]);
+        assert_eq!(refused.code().code(), "42501", "{wide}");
+    }
+    assert_eq!(verdict(&mut sql, &old.token), "ok", "nothing was done");
+    let malformed =
+        failure(&mut sql, "SELECT api_token_refresh($1, scopes => '{a b}')", &[&old.token]);
+    assert_eq!(malformed.code().code(), "22023");
+    let new =
+        refresh(&mut sql, &old.token, ", scopes => '{orders:read,users:read}'").expect("refresh");
+    let held = "SELECT scopes FROM api_token_validate($1)";
+    assert_eq!(text(&mut sql, held, &[&new.token]), "{orders:read,users:read}");
+    let by_id = "SELECT token FROM api_token_refresh_by_id($1::text::uuid, scopes => '{}')";
+    let none = text(&mut sql, by_id, &[&new.id]);
+    assert_eq!(text(&mut sql, held, &[&none]), "{}");
+    // A dead token is refused with its reason, whatever it asks for.
+    let dead = "SELECT reason FROM api_token_refresh($1, scopes => '{*}')";
+    assert_eq!(text(&mut sql, dead, &[&old.token]), "revoked");
+}
