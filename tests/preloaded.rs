@@ -204,3 +204,27 @@ fn a_role_set_for_the_database_does_not_stop_the_flush() {
     assert_eq!(verdict(&mut sql, &made.token), "ok");
     flushed(&mut sql, &made, 1);
 }
+
+/// Whoever is ended by it gives back nothing of what it was handed to write. There since Postgres 17.
+#[test]
+fn a_transaction_timeout_of_the_database_does_not_end_the_flush() {
+    let _turn = alone();
+    let db = Database::new();
+    let (mut sql, mut other) = (db.connect(), db.connect());
+    let has_it = "SELECT count(*) FROM pg_settings WHERE name = 'transaction_timeout'";
+    if number(&mut sql, has_it, &[]) == 0 {
+        return;
+    }
+    let made = create(&mut sql, "");
+    let set = format!("ALTER DATABASE {} SET transaction_timeout = '200 ms'", db.name);
+    sql.batch_execute(&set).expect("alter");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+    other.batch_execute("BEGIN; LOCK TABLE api_tokens.tokens").expect("lock");
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("the flush waits for the table", || number(&mut sql, waiting, &[]) == 1);
+    std::thread::sleep(Duration::from_millis(500));
+    other.batch_execute("ROLLBACK").expect("let go");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+    flushed(&mut sql, &made, 2);
+}

@@ -2,6 +2,7 @@
 
 use super::raw;
 use pgrx::pg_sys;
+use std::ffi::CStr;
 
 /// A plain index scan; Postgres 18 takes one more argument, for EXPLAIN's counters.
 ///
@@ -28,7 +29,7 @@ pub unsafe fn index_beginscan(
 
 /// Keeps names with this prefix for settings that are defined. Otherwise any user could set a
 /// placeholder of a name we do not define. Call it once, when all are defined.
-pub fn reserve_settings(prefix: &std::ffi::CStr) {
+pub fn reserve_settings(prefix: &CStr) {
     #[cfg(not(feature = "pg14"))]
     // SAFETY: a NUL-terminated text; looks through the settings there are.
     unsafe {
@@ -40,6 +41,10 @@ pub fn reserve_settings(prefix: &std::ffi::CStr) {
         pg_sys::EmitWarningsOnPlaceholders(prefix.as_ptr())
     }
 }
+
+/// The setting that ends a session in the midst of a transaction, since Postgres 17.
+pub const TRANSACTION_TIMEOUT: Option<&CStr> =
+    if cfg!(any(feature = "pg17", feature = "pg18")) { Some(c"transaction_timeout") } else { None };
 
 /// The timeline that WAL is written to.
 ///

@@ -1,6 +1,6 @@
 //! Background workers, started from any backend.
 
-use super::{clock, shmem, transaction};
+use super::{clock, compat, shmem, transaction};
 use api_tokens_logic::claims::Claim;
 use api_tokens_logic::time::{Span, Timestamp};
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -126,18 +126,20 @@ pub fn release_claim() {
 }
 
 /// Connects the worker, as a superuser, with settings of its own: it must be able to write where
-/// the database is read-only by default, and must not wait for a lock for long, nor for a standby,
-/// since a server that stops waits for it.
+/// the database is read-only by default, must not be ended before it has given back what it did not
+/// write, and must not wait for a lock for long, nor for a standby, since a server that stops waits for it.
 pub fn connect(database: u32) {
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
-    for (name, value) in [
+    let timeout = compat::TRANSACTION_TIMEOUT.map(|name| (name, c"0"));
+    let settings = [
         (c"role", c"none"),
         (c"default_transaction_read_only", c"off"),
         (c"default_transaction_isolation", c"read committed"),
         (c"lock_timeout", c"2s"),
         (c"statement_timeout", c"0"),
         (c"synchronous_commit", c"local"),
-    ] {
+    ];
+    for (name, value) in settings.into_iter().chain(timeout) {
         // SAFETY: NUL-terminated literals, set as a session of a superuser would.
         unsafe {
             pg_sys::SetConfigOption(
