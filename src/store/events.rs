@@ -203,7 +203,11 @@ pub fn read(after: Option<&Cursor>, filter: &Filter) -> Result<Vec<Read>> {
     ];
     let read: Vec<Read> = Spi::connect(|client| {
         let rows = client.select(READ, None, &arguments)?;
-        rows.map(|row| decode(&row, after, here)).collect::<Result<_>>()
+        let decode = |row| {
+            pgrx::check_for_interrupts!();
+            decode(&row, after, here)
+        };
+        rows.map(decode).collect::<Result<_>>()
     })?;
     if !read.is_empty() {
         // Each has a cursor with ids that must not be given out again.
