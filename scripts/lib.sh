@@ -96,3 +96,9 @@ new_cluster() {
     done
     export API_TOKENS_TEST_HOST=$socket API_TOKENS_TEST_CLUSTER=$cluster API_TOKENS_TEST_BIN=$BIN
 }
+
+# log_is_sound FILE: does it hold nothing that Postgres says of broken code only: a failed assertion, a
+# crash, something not given back? A server with assertions sees more; see cassert.sh.
+log_is_sound() {
+    ! grep -nE 'TRAP:|PANIC:|terminated by signal (4|6|7|8|11):|WARNING: .*(leak|problem in alloc|write past chunk|left non-empty)' "$1"
+}

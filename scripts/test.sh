@@ -58,6 +58,12 @@ pg_tests() {
     [ ! -s "$out/regression.diffs" ] || cat "$out/regression.diffs"
 }
 
+# sound_log: one more test of the cluster that is there.
+sound_log() {
+    say "the log of the server"
+    if log_is_sound "$cluster/server.log"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+
 trap 'remove_cluster "$(server_dir preloaded)"; remove_cluster "$(server_dir test)"' EXIT
 export RUST_BACKTRACE=0
 
@@ -73,6 +79,7 @@ cargo_tests "preloaded: what the log holds of secrets" -p api_tokens_tests --tes
 cargo_tests "preloaded: crashes under load (make test-long: many)" -p api_tokens_tests --test crash
 cargo_tests "preloaded: no accept after a revocation (make test-long: of a million)" -p api_tokens_tests --test linearizability
 cargo_tests "preloaded: the keys of the vault" -p api_tokens_tests --test vault_keys -- --test-threads=1
+sound_log
 # pg_cron is there to be tested with; ours is not preloaded.
 if has_library pg_cron; then
     new_cluster test shared_preload_libraries=pg_cron cron.host="'$(socket_dir "$(server_dir test)")'"
@@ -84,6 +91,7 @@ cargo_tests "black box: SQL over real connections" -p api_tokens_tests
 pgxs=$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")/test
 pg_tests "pg_regress: the surface" regress/pg_regress tests/regress regress
 pg_tests "isolation: races" isolation/pg_isolation_regress tests/isolation isolation
+sound_log
 
 say "details in $log"
 echo "$passed passed, $failed failed"
