@@ -16,7 +16,7 @@ endif
 export PG_CONFIG
 
 PG_MAJOR = $(shell $(PG_CONFIG) --version 2>/dev/null | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
-BUILD_DIR = target/pg$(PG_MAJOR)
+BUILD_DIR ?= target/pg$(PG_MAJOR)
 LIBRARY = $(BUILD_DIR)/release/libapi_tokens.so
 
 # pgrx then needs neither cargo-pgrx nor its home directory.

@@ -148,6 +148,21 @@ fn an_open_transaction_survives_a_reindex_and_a_reinstallation() {
 }
 
 #[test]
+fn a_check_ends_though_the_catalog_seems_to_change_all_the_time() {
+    let db = Database::new();
+    let mut sql = db.connect();
+    // Only a server with assertions can be told so; see scripts/cassert.sh.
+    if !truth(&mut sql, "SELECT current_setting('debug_assertions')::boolean", &[]) {
+        return;
+    }
+    let made = create(&mut sql, "");
+    sql.batch_execute("SET debug_discard_caches = 1; SET statement_timeout = '1min'").expect("set");
+    assert_eq!(verdict(&mut sql, &made.token), "ok");
+    run(&mut sql, "SELECT api_token_invalidate($1)", &[&made.token]);
+    assert_eq!(verdict(&mut sql, &made.token), "revoked");
+}
+
+#[test]
 fn a_check_takes_no_transaction_id() {
     let db = Database::new();
     let mut sql = db.connect();

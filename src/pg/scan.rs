@@ -244,27 +244,43 @@ impl Scan {
         unsafe { pg_sys::AcceptInvalidationMessages() };
         loop {
             let oids = of.oids();
-            // SAFETY: opens by oid (a relation dropped meanwhile raises an ERROR), and hands each
-            // object to the next call as Postgres' own index scans do. Guarded once for all. The
-            // index is opened only if nothing changed until the table was locked: after that it
-            // cannot be dropped, nor replaced by REINDEX CONCURRENTLY.
+            // SAFETY: opens by oid (a relation dropped meanwhile raises an ERROR). Guarded once for all.
             let scan = unsafe {
                 guard(|| {
                     let table = raw::table_open(oids.table, LOCK);
                     if GENERATION.get() != oids.generation {
-                        raw::table_close(table, LOCK);
-                        return None;
+                        return Err(table);
                     }
-                    let index = raw::index_open(oids.index, LOCK);
-                    let snapshot = raw::RegisterSnapshot(raw::GetLatestSnapshot());
-                    let slot = raw::table_slot_create(table, std::ptr::null_mut());
-                    let scan = compat::index_beginscan(table, index, snapshot, keys as i32);
-                    Some(Self { table, index, snapshot, slot, scan })
+                    Ok(Self::of_index(table, oids.index, keys))
                 })
             };
-            if let Some(scan) = scan {
-                return scan;
+            let table = match scan {
+                Ok(scan) => return scan,
+                Err(table) => table,
+            };
+            let now = of.oids();
+            // SAFETY: the table is open, and is closed if its name is another table's by now.
+            unsafe {
+                if now.table == oids.table {
+                    return guard(|| Self::of_index(table, now.index, keys));
+                }
+                guard(|| raw::table_close(table, LOCK));
             }
+        }
+    }
+
+    /// # Safety
+    /// `index` must be the name's of the open `table` that was looked up, or known to be unchanged, since the
+    /// table was locked: after that it cannot be dropped, nor replaced by REINDEX CONCURRENTLY. Called
+    /// inside a guard.
+    unsafe fn of_index(table: pg_sys::Relation, index: pg_sys::Oid, keys: usize) -> Self {
+        // SAFETY: hands each object to the next call as Postgres' own index scans do.
+        unsafe {
+            let index = raw::index_open(index, LOCK);
+            let snapshot = raw::RegisterSnapshot(raw::GetLatestSnapshot());
+            let slot = raw::table_slot_create(table, std::ptr::null_mut());
+            let scan = compat::index_beginscan(table, index, snapshot, keys as i32);
+            Self { table, index, snapshot, slot, scan }
         }
     }
 
