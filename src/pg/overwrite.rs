@@ -57,6 +57,12 @@ pub(super) unsafe fn overwrite(
         let is_logged = compat::needs_wal(table);
         let page = pg_sys::BufferGetPage(buffer).cast::<u8>();
         let (data, length) = (changes.log.as_ptr(), changes.log.len() as u32);
+        // Where replicas compare the page with ours (`wal_consistency_checking`), they get it whole: hint
+        // bits, which no record tells of, would be taken for damage.
+        let is_compared =
+            *pg_sys::wal_consistency_checking.add(pg_sys::RmgrIds::RM_GENERIC_ID as usize);
+        let whole = if is_compared { pg_sys::REGBUF_FORCE_IMAGE } else { 0 };
+        let flags = (pg_sys::REGBUF_STANDARD | whole) as u8;
         guard(|| {
             pg_sys::CritSectionCount += 1;
             for (place, word) in &changes.words {
@@ -66,7 +72,7 @@ pub(super) unsafe fn overwrite(
             let mut end = 0;
             if is_logged {
                 raw::XLogBeginInsert();
-                raw::XLogRegisterBuffer(0, buffer, pg_sys::REGBUF_STANDARD as u8);
+                raw::XLogRegisterBuffer(0, buffer, flags);
                 raw::XLogRegisterBufData(0, data.cast(), length);
                 end = raw::XLogInsert(pg_sys::RmgrIds::RM_GENERIC_ID as u8, 0);
                 let header = page.cast::<pg_sys::PageHeaderData>();
