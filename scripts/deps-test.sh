@@ -4,11 +4,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
+. scripts/debian.sh
 
 missing=
 [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
 # Debian has pg_cron for its own Postgres; with the servers of the wheel it is not tested.
-[ "$PG_MAJOR" != 15 ] || has_library pg_cron || missing="$missing postgresql-15-cron"
+[ -z "$(debian_major "$BIN/pg_config")" ] || has_library pg_cron || missing="$missing postgresql-$PG_MAJOR-cron"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 command -v npm >/dev/null || missing="$missing npm"
 # shellcheck disable=SC2086

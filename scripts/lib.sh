@@ -3,7 +3,8 @@
 
 PG_CONFIG=${PG_CONFIG:-pg_config}
 BIN=$("$PG_CONFIG" --bindir)
-PG_MAJOR=$("$BIN/postgres" --version 2>/dev/null | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
+# Empty without a server: what needs none says PG_CONFIG=/bin/true.
+PG_MAJOR=$({ "$BIN/postgres" --version 2>/dev/null || true; } | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
 SUPERUSER=postgres
 
 # has_library NAME: does the server have this module?

