@@ -1,10 +1,10 @@
 # make run      build, start a throwaway cluster, walk through the features
 # make stop     end that cluster
-# make test     every test; the last line is "N passed, N failed"; PG=15, 16, 18 or all
+# make test     every test; the last line is "N passed, N failed"; PG=15, 16, 18 or all, or what else Debian has
 # make bench    measure, side by side with the query one would write by hand
 # make install  into the server of PG_CONFIG
 # make deb      a Debian package for the Postgres of PG_CONFIG, or for each of PG=all
-# make test-deb checks that package, and installs it in a fresh minimal Debian (as root)
+# make test-deb checks that package, and installs it in a fresh minimal Debian (as root), or each of PG=all
 # make dist     the zip for PGXN
 
 # PG=16 chooses one of the servers to test on, and PG_CONFIG=... any other.
@@ -71,15 +71,15 @@ bench-scaling: install
 	@bench/scaling.sh
 
 ifeq ($(PG),all)
-deb:
-	@for major in 15 16 18; do $(MAKE) --no-print-directory deb PG=$$major || exit; done
+deb test-deb:
+	@for major in 15 16 17 18; do $(MAKE) --no-print-directory $@ PG=$$major || exit; done
 else
-deb: deps
+deb:
 	@scripts/deb.sh
-endif
 
 test-deb: deb
-	@scripts/test-deb.sh
+	@scripts/test-deb.sh $(or $(PG),$(PG_MAJOR))
+endif
 
 dist:
 	@scripts/dist.sh

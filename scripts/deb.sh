@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
-# Makes the Debian package for the Postgres of PG_CONFIG. From one commit, wherever it lies, comes one file,
-# byte for byte, as long as compiler and Debian are the same.
+# Makes the Debian package for the Postgres of PG_CONFIG, in the Debian that has it where this machine cannot. From one
+# commit, wherever it lies, comes one file, byte for byte, as long as compiler and Debian are the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/debian.sh
+major=$(debian_major "${PG_CONFIG:-}")
+if [ -n "$major" ] && suite=$(debian_with "$major") && [ -n "$suite" ] && ! is_offered "$major"; then
+    exec scripts/in-debian.sh "$suite" make deb "PG=$major"
+fi
+scripts/deps.sh
 . scripts/lib.sh
 umask 022
 scripts/need.sh dpkg-dev binutils python3
@@ -10,7 +16,7 @@ scripts/need.sh dpkg-dev binutils python3
 version=$(scripts/version.sh)
 name=postgresql-$PG_MAJOR-api-tokens
 # A library built on one release of Debian need not load on an older one, and an upgrade of Debian brings its own.
-revision=$version-1~deb$(. /etc/os-release && echo "${VERSION_ID%%.*}")
+revision=$version-1~deb$(. /etc/os-release && echo "${VERSION_ID:-$VERSION_CODENAME}" | cut -d. -f1)
 arch=$(dpkg --print-architecture)
 maintainer=$(sed -n 's/^ *"maintainer": "\(.*\)",$/\1/p' META.json)
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct || true)}
