@@ -18,6 +18,7 @@ pub mod raise;
 pub mod random;
 mod raw;
 pub mod record;
+pub mod result;
 pub mod role;
 pub mod row;
 pub mod scan;

@@ -4,7 +4,7 @@
 use super::statement::statement;
 use crate::error::Result;
 use crate::pg::datum::timestamptz;
-use crate::pg::{role, transaction, wal};
+use crate::pg::{result, role, transaction, wal};
 use crate::{guc, pg};
 use api_tokens_logic::cursor::{Cursor, History, Mark, Snapshot};
 use api_tokens_logic::event::{Method, Notice};
@@ -207,7 +207,7 @@ pub fn read(after: Option<&Cursor>, filter: &Filter) -> Result<Vec<Read>> {
             pgrx::check_for_interrupts!();
             decode(&row, after, here)
         };
-        rows.map(decode).collect::<Result<_>>()
+        result::read(|| rows.map(decode).collect::<Result<_>>())
     })?;
     if !read.is_empty() {
         // Each has a cursor with ids that must not be given out again.

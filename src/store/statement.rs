@@ -4,7 +4,7 @@
 //! table changes, also after DROP and CREATE EXTENSION.
 
 use crate::error::Result;
-use crate::pg::latest;
+use crate::pg::{latest, result};
 use api_tokens_logic::Error;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{OwnedPreparedStatement, SpiResult, SpiTupleTable};
@@ -39,7 +39,7 @@ impl Statement {
     }
 
     /// Runs it and gives `read` the result. The arguments' types are those of the first call.
-    pub fn run<R>(
+    pub fn run<R: 'static>(
         &self,
         arguments: &[DatumWithOid],
         read: impl FnOnce(SpiTupleTable) -> SpiResult<R>,
@@ -47,20 +47,22 @@ impl Statement {
         let result = Spi::connect_mut(|client| {
             let plan =
                 self.plan(arguments, |types| Ok(client.prepare_mut(self.sql, types)?.keep()))?;
-            read(client.update(plan, None, arguments)?)
+            let rows = client.update(plan, None, arguments)?;
+            result::read(|| read(rows))
         })?;
         Ok(result)
     }
 
     /// Runs it as a query that changes nothing, so that it works where nothing can be changed.
-    pub fn query<R>(
+    pub fn query<R: 'static>(
         &self,
         arguments: &[DatumWithOid],
         read: impl FnOnce(SpiTupleTable) -> SpiResult<R>,
     ) -> Result<R> {
         let result = Spi::connect(|client| {
             let plan = self.plan(arguments, |types| Ok(client.prepare(self.sql, types)?.keep()))?;
-            read(client.select(plan, None, arguments)?)
+            let rows = client.select(plan, None, arguments)?;
+            result::read(|| read(rows))
         })?;
         Ok(result)
     }

@@ -15,7 +15,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{name, pg_extern};
 use std::collections::BTreeMap;
 
-const BATCH: i32 = 1000;
+/// Two batches are in memory, values and all.
+const BATCH: i32 = 100;
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity, reason = "pgrx reads the columns off the signature")]
