@@ -13,14 +13,17 @@ echo "== building the fuzz targets"
 
 # run TARGET: what it found worth keeping stays in fuzz/corpus, what it failed at in fuzz/artifacts.
 run() {
-    local log=target/fuzz/$1.log begun result=passed
+    local binary=(target/fuzz/*/release/"$1") log=target/fuzz/$1.log begun result=passed
     begun=$(date +%s)
     mkdir -p "fuzz/corpus/$1" "fuzz/artifacts/$1"
-    target/fuzz/*/release/"$1" -artifact_prefix="fuzz/artifacts/$1/" -max_total_time="$SECONDS_EACH" \
-        -max_len=4096 -timeout=10 -print_final_stats=1 "fuzz/corpus/$1" >"$log" 2>&1 || result=FAILED
+    "${binary[0]}" -artifact_prefix="fuzz/artifacts/$1/" -max_total_time="$SECONDS_EACH" -max_len=4096 \
+        -timeout=10 -print_final_stats=1 "fuzz/corpus/$1" >"$log" 2>&1 || result=FAILED
     printf '%-16s %12s runs  %4s s  %s\n' "$1" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" \
         "$(($(date +%s) - begun))" "$result"
-    [ "$result" = passed ] || sed -n '/panicked at/,+2p; s/^.*Test unit written to/  to see it again:/p' "$log"
+    [ "$result" != passed ] || return 0
+    sed -n "/panicked at/,+2p; s|^.*Test unit written to|  again: ${binary[0]}|p" "$log"
+    # Where a stack overflows that is all there is.
+    echo "  its log: $log"
 }
 export -f run
 echo "== fuzzing, $SECONDS_EACH seconds each"

@@ -17,7 +17,8 @@ const KEYS: [&str; 4] = [
     r##""type":"object" "type":["array","null"] "type":"string" "required":["a"] "const":{"a":1}
     "dependentRequired":{"a":["b"]} "minProperties":2 "uniqueItems":true "minContains":0 "maxItems":1
     "enum":["a",null] "minimum":0 "multipleOf":0.1 "minLength":1 "pattern":"^(a|b+)*$" "format":"date-time"
-    "$ref":"#" "$ref":"#/$defs/a" "$ref":"#a" "$anchor":"a" "$id":"a" "$dynamicRef":"#a"
+    "$ref":"#" "$ref":"#/$defs/a" "$ref":"#a" "$anchor":"a" "$id":"a" "$id":"./a" "$id":"" "$id":"#a"
+    "id":"a" "id":"#a" "$dynamicRef":"#a" "$ref":"#/%61" "$schema":"http://json-schema.org/draft-04/schema#"
     "$dynamicAnchor":"a" "$recursiveRef":"#" "$schema":"http://json-schema.org/draft-07/schema#"
     "$schema":"https://json-schema.org/draft/2019-09/schema""##,
 ];
