@@ -204,3 +204,19 @@ fn the_client_keeps_the_detail_that_the_log_loses() {
     let denied = failure(&mut db.connect_as(&role), "SELECT api_token_validate('x')", &[]);
     assert_eq!(denied.message(), "permission denied for function api_token_validate");
 }
+
+#[test]
+fn statistics_of_statements_hold_no_value() {
+    let _turn = alone();
+    let db = Database::new();
+    let mut sql = db.connect();
+    if !has_other_extension(&mut sql, "pg_stat_statements") {
+        return;
+    }
+    let literal = "SELECT api_vault_store('acme', 'k', 'marker-in-a-literal')";
+    run(&mut sql, literal, &[]);
+    run(&mut sql, "SELECT api_vault_store('acme', 'k', $1)", &[&"marker-in-a-parameter"]);
+    let seen = "SELECT count(*) FILTER (WHERE query ~ 'vault_store') > 0 AND NOT bool_or(query ~ 'marker-in') FROM pg_stat_statements
+        WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert!(truth(&mut sql, seen, &[]));
+}

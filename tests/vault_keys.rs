@@ -1,7 +1,5 @@
-//! The key ring of a running server: other keys, bad ones, none, and the moves between them.
-//!
-//! One at a time (`--test-threads=1`), on the cluster of the preloaded tests, whose key file these
-//! rewrite.
+//! The key ring of a running server: other keys, bad ones, none, and the moves between them. One at a
+//! time (`--test-threads=1`), on the cluster of the preloaded tests, whose key file these rewrite.
 
 use api_tokens_tests::*;
 use postgres::Client;
@@ -328,22 +326,6 @@ fn rotation_waits_for_who_is_storing() {
 }
 
 #[test]
-fn statistics_of_statements_hold_no_value() {
-    let db = Database::new();
-    let mut sql = db.connect();
-    use_keys(&mut sql, &[FIRST]);
-    if !has_other_extension(&mut sql, "pg_stat_statements") {
-        return;
-    }
-    let literal = "SELECT api_vault_store('acme', 'k', 'marker-in-a-literal')";
-    run(&mut sql, literal, &[]);
-    run(&mut sql, "SELECT api_vault_store('acme', 'k', $1)", &[&"marker-in-a-parameter"]);
-    let seen = "SELECT count(*) FILTER (WHERE query ~ 'vault_store') > 0 AND NOT bool_or(query ~ 'marker-in') FROM pg_stat_statements
-        WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    assert!(truth(&mut sql, seen, &[]));
-}
-
-#[test]
 fn a_dump_opens_in_another_cluster_with_the_ring_and_not_without() {
     let db = Database::new();
     let mut sql = db.connect();
@@ -357,11 +339,9 @@ fn a_dump_opens_in_another_cluster_with_the_ring_and_not_without() {
     let write_keys = |lines: &[&str]| write_key_file(&keys, &cluster_dir().join("data"), lines);
     write_keys(&[SECOND]);
     let other = OtherCluster::start(&keys);
-    let dump = other.path("dump");
-    let host = host();
+    let (dump, host, port) = (other.path("dump"), host(), OtherCluster::PORT.to_string());
     let from = ["-h", &host, "-U", "postgres", "-Fd", "-f", &dump, &db.name];
     assert!(as_server("pg_dump", &from));
-    let port = OtherCluster::PORT.to_string();
     let mut admin = other.connect("postgres", "postgres");
     admin.batch_execute("CREATE DATABASE restored").expect("create");
     let to = ["-h", &host, "-p", &port, "-U", "postgres", "-j", "2", "-e", "-d", "restored", &dump];
