@@ -74,7 +74,9 @@ impl RecordSet {
     pub fn of_call(call: pg_sys::FunctionCallInfo) -> Self {
         // SAFETY: pgrx hands such an argument to the function that is called, and to no other.
         unsafe {
-            pg_sys::InitMaterializedSRF(call, 0);
+            // The row as the caller expects it, not as the catalog declares it: reading that leaves some
+            // memory behind until the statement ends.
+            pg_sys::InitMaterializedSRF(call, pg_sys::MAT_SRF_USE_EXPECTED_DESC);
             let result = (*call).resultinfo.cast::<pg_sys::ReturnSetInfo>();
             Self { rows: (*result).setResult, descriptor: (*result).setDesc }
         }
