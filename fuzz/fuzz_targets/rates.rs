@@ -15,7 +15,10 @@ fn settings(calls: i32, window: i64) -> (i32, i64, Rate) {
     (calls, window, rate)
 }
 
-fuzz_target!(|input: ([(i32, i64); 2], u32, Vec<(u8, u32, u8)>)| {
+/// Whose, how long after the last, and what it costs.
+type Call = (u8, u32, u8);
+
+fuzz_target!(|input: ([(i32, i64); 2], u32, Vec<Call>)| {
     let (all, scale, steps) = input;
     let all = all.map(|(calls, window)| settings(calls, window));
     let (calls, window, rate) = all[0];

@@ -22,7 +22,9 @@ fn scopes(text: &str) -> Vec<&str> {
     text.split(',').filter(|scope| scope::check("scopes", [Some(*scope)]).is_ok()).collect()
 }
 
-fuzz_target!(|input: (&[u8], [u8; 16], u8, u8, [Option<i64>; 4], [i64; 3], [bool; 4])| {
+type Input<'a> = (&'a [u8], [u8; 16], u8, u8, [Option<i64>; 4], [i64; 3], [bool; 4]);
+
+fuzz_target!(|input: Input| {
     let (text, mut address, bits, flipped, ends, times, flags) = input;
     let letter = |byte: &u8| char::from(b"ab:*,"[usize::from(byte % 5)]);
     let text: String = text.iter().take(60).map(letter).collect();
