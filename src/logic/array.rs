@@ -27,10 +27,13 @@ pub fn elements(array: &[u8], max: usize) -> Result<Vec<Option<&[u8]>>, usize> {
         return Ok(Vec::new());
     }
     let lengths = (0..dimensions).map(|dimension| word(DIMENSIONS + 4 * dimension) as usize);
-    let count = lengths.product();
+    let count = lengths.fold(1, usize::saturating_mul);
     if count > max {
         return Err(count);
     }
+    // The NULLs alone take a bit each. A number that is damaged must not become memory that Rust
+    // cannot have.
+    assert!(count / 8 <= array.len(), "an array is as long as it says");
     let after_dimensions = DIMENSIONS + 8 * dimensions;
     let (nulls, mut at) = match word(4) as usize {
         0 => (None, (HEADER + after_dimensions).next_multiple_of(DATA_ALIGNMENT) - HEADER),
@@ -109,6 +112,13 @@ mod tests {
         let mut array = stored(&[], &[70_000, 30_000]);
         array.truncate(DIMENSIONS + 16);
         assert_eq!(elements(&array, 10), Err(2_100_000_000));
+    }
+
+    #[test]
+    #[should_panic(expected = "an array is as long as it says")]
+    fn no_memory_is_asked_for_what_is_not_there() {
+        let array = stored(&[Some(vec![1])], &[u32::MAX, u32::MAX, u32::MAX]);
+        let _ = elements(&array, usize::MAX);
     }
 
     proptest! {
