@@ -3,8 +3,8 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::rotation;
 use crate::time::{Span, Timestamp};
+use crate::{redact, rotation};
 
 pub const MAX_NAMESPACE_BYTES: usize = 512;
 pub const MAX_NAME_BYTES: usize = 256;
@@ -55,7 +55,7 @@ pub fn name(name: Option<&str>) -> Result<Option<&str>> {
 pub fn display_prefix<'a>(display: Option<&'a str>, digest: &Digest) -> Result<&'a str> {
     let display = required("token_prefix", display)?;
     within("token_prefix", display, 1, MAX_DISPLAY_BYTES)?;
-    if !digest.is_kept_secret_by(display) || crate::token::looks_valid(display.as_bytes()) {
+    if !digest.is_kept_secret_by(display) || redact::holds_a_token(display.as_bytes()) {
         return Err(Error::RevealingPrefix);
     }
     Ok(display)
@@ -164,7 +164,9 @@ mod tests {
     fn a_token_is_no_display_text() {
         let token = "sk_0000000000000000000000000000000030OBQY";
         let other = Digest([7; 32]);
-        assert_eq!(display_prefix(Some(token), &other), Err(Error::RevealingPrefix));
+        for display in [token, &format!("key: {token}"), &format!("{token} ")] {
+            assert_eq!(display_prefix(Some(display), &other), Err(Error::RevealingPrefix));
+        }
         assert!(display_prefix(Some("sk_0000...OBQY"), &other).is_ok());
     }
 
