@@ -78,7 +78,8 @@ fn before_statement(text: &[u8]) -> usize {
         let colon = text[from..].windows(2).position(|two| two == b": ")?;
         let head = &text[from..from + colon];
         let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b" .<>_/".contains(b);
-        (head.len() <= 100 && head.iter().all(is_plain)).then_some(from + colon + 2)
+        let is_head = head.len() <= 100 && head.iter().all(is_plain) && !names_a_secret(head);
+        is_head.then_some(from + colon + 2)
     };
     let first = head(0).unwrap_or(0);
     if text[..first].starts_with(b"duration") { head(first).unwrap_or(first) } else { first }
@@ -143,6 +144,8 @@ mod tests {
             ),
             ("execute s1: SELECT 1 -- long", "execute s1: (hidden)"),
             ("could not do api_vault_store('it: now')", "(hidden)"),
+            ("api_token_touch of old_key_1 failed: no such key", "(hidden)"),
+            ("duration: 1 ms  api_token_touch of old_key_1: no", "duration: (hidden)"),
             ("abc", "(hi"),
         ] {
             let mut bytes = text.as_bytes().to_vec();
