@@ -119,14 +119,15 @@ impl Account {
         Self { spent: 0, refilled_at: now, cluster, slots }
     }
 
+    /// What is damaged and below zero is taken for zero.
     pub fn of_words(words: &Words) -> Self {
         let mut slots = [Reservation::default(); SLOTS];
         for (slot, words) in slots.iter_mut().zip(words[4..].chunks_exact(2)) {
             let [transaction, cost] = [words[0], words[1]];
-            *slot = Reservation { transaction, cost: cost.cast_signed(), is_own: false };
+            *slot = Reservation { transaction, cost: cost.cast_signed().max(0), is_own: false };
         }
         let [spent, refilled_at, cluster] = [0, 1, 2].map(|at| words[at].cast_signed());
-        Self { spent, refilled_at: Timestamp(refilled_at), cluster, slots }
+        Self { spent: spent.max(0), refilled_at: Timestamp(refilled_at), cluster, slots }
     }
 
     pub fn write_to(&self, words: &mut Words) {

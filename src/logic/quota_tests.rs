@@ -50,6 +50,16 @@ fn what_another_cluster_reserved_is_spent() {
 }
 
 #[test]
+fn a_damaged_row_is_no_panic_and_no_more_than_the_most() {
+    let quota = refilled(5, 2, 100);
+    let mut account = Account::of_words(&[(-9_i64).cast_unsigned(); WORDS]);
+    account.settle(account.cluster, |_| Outcome::UnderWay);
+    assert_eq!(account.look(&quota, 0, NOW), Charged::Accepted { left: 5 });
+    account.refill(&quota, at(1_000));
+    assert_eq!(account.spent, 0);
+}
+
+#[test]
 fn refills_are_whole_and_end_at_the_most() {
     let quota = refilled(5, 2, 100);
     let mut account = account();
