@@ -180,29 +180,52 @@ impl<'a> Expansion<'a> {
 
 /// The place of the first reference that leads out of the schema, or nowhere in it.
 pub(super) fn leads_out(schema: &Value) -> Option<String> {
-    dangling(schema, schema, "")
+    References { root: schema, by_name: !embeds(schema) }.dangling(schema, "")
 }
 
-fn dangling(schema: &Value, at: &Value, path: &str) -> Option<String> {
-    let below = |key: &str, value: &Value| {
-        let path = format!("{path}/{}", escaped(key));
-        let refers = matches!(key, "$ref" | "$dynamicRef" | "$recursiveRef");
-        let leads = value.as_str().is_none_or(|target| match target.strip_prefix('#') {
-            // One that is percent-encoded is followed by the crate.
-            Some(pointer) if pointer.starts_with('/') && !pointer.contains('%') => {
-                schema.pointer(pointer).is_some()
-            }
-            Some(_) => true,
-            None => false,
-        });
-        if refers && !leads { Some(path) } else { dangling(schema, value, &path) }
+/// Does a schema lie in it that has an address of its own? Where two have the same, the crate looks
+/// for a name in the one and finds it in the other, and panics.
+fn embeds(at: &Value) -> bool {
+    let has_address = |below: &Value| {
+        let address = below.get("$id").or_else(|| below.get("id")).and_then(Value::as_str);
+        address.is_some_and(|address| !address.starts_with('#'))
     };
+    let embeds = |below: &Value| has_address(below) || embeds(below);
     match at {
-        Value::Object(members) => members.iter().find_map(|(key, value)| below(key, value)),
-        Value::Array(elements) => {
-            elements.iter().enumerate().find_map(|(at, value)| below(&at.to_string(), value))
+        Value::Object(members) => members.values().any(embeds),
+        Value::Array(elements) => elements.iter().any(embeds),
+        _ => false,
+    }
+}
+
+struct References<'a> {
+    root: &'a Value,
+    /// May they lead to a name, as `#name`?
+    by_name: bool,
+}
+
+impl References<'_> {
+    fn dangling(&self, at: &Value, path: &str) -> Option<String> {
+        let below = |key: &str, value: &Value| {
+            let path = format!("{path}/{}", escaped(key));
+            let refers = matches!(key, "$ref" | "$dynamicRef" | "$recursiveRef");
+            let leads = value.as_str().is_none_or(|target| match target.strip_prefix('#') {
+                // One that is percent-encoded is followed by the crate.
+                Some(pointer) if pointer.starts_with('/') && !pointer.contains('%') => {
+                    self.root.pointer(pointer).is_some()
+                }
+                Some(name) => self.by_name || name.is_empty() || name.starts_with('/'),
+                None => false,
+            });
+            if refers && !leads { Some(path) } else { self.dangling(value, &path) }
+        };
+        match at {
+            Value::Object(members) => members.iter().find_map(|(key, value)| below(key, value)),
+            Value::Array(elements) => {
+                elements.iter().enumerate().find_map(|(at, value)| below(&at.to_string(), value))
+            }
+            _ => None,
         }
-        _ => None,
     }
 }
 

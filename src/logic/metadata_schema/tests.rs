@@ -91,6 +91,24 @@ fn a_reference_out_of_the_schema_is_refused() {
 }
 
 #[test]
+fn a_name_is_looked_for_in_one_schema_only() {
+    let of = |id: &str| {
+        let named =
+            format!(r#"{{{id} "properties": {{"b": {{"$anchor": "a", "type": "null"}}}}}}"#);
+        format!(r##"{{"allOf": [{named}, {{{id} "$dynamicRef": "#a"}}]}}"##)
+    };
+    assert_eq!(fails(&of(""), "1"), " type");
+    // The same address twice; the crate would panic.
+    let place = "/allOf/1/$dynamicRef".into();
+    assert_eq!(refused(&of(r#""$id": "a","#)), (place, SchemaProblem::Reference));
+    let top = r##"{"$id": "https://example.com/a", "$ref": "#a", "$defs": {"x": {"$anchor": "a", "type": "null"}}}"##;
+    assert_eq!(fails(top, "1"), " type");
+    let older = r##"{"$schema": "http://json-schema.org/draft-07/schema#",
+        "properties": {"a": {"$ref": "#a"}}, "definitions": {"x": {"$id": "#a", "type": "null"}}}"##;
+    assert_eq!(fails(older, r#"{"a": 1}"#), "/a type");
+}
+
+#[test]
 fn no_pattern_takes_more_than_linear_time() {
     let slow = r#"{"properties": {"a": {"pattern": "^(a+)+$"}}}"#;
     let long = format!(r#"{{"a": "{}!"}}"#, "a".repeat(50_000));
